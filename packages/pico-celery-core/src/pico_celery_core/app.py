@@ -1,0 +1,44 @@
+"""CeleryFactory: provides the one `Celery`."""
+
+import logging
+
+from celery import Celery
+from pico_ioc import PicoContainer, factory, provides
+
+from pico_celery_core.settings import CelerySettings, load_settings
+
+logger = logging.getLogger(__name__)
+
+
+# `name=""`: of several providers of one key pico-ioc takes the one with the longest name, so these yield to any other.
+# (Its `on_missing_selector`, made for this, works for classes only.)
+@factory
+class CeleryFactory:
+    """Makes the `Celery` app from `CelerySettings`, unless the application provides its own.
+
+    Example:
+        >>> from celery import Celery
+        >>> from pico_ioc import DictSource, configuration, init
+        >>> settings = configuration(DictSource({"celery": {"broker_url": "memory://"}}))
+        >>> init(modules=["pico_celery"], config=settings).get(Celery).conf.broker_url
+        'memory://'
+    """
+
+    @provides(CelerySettings, name="")  # type: ignore[untyped-decorator]
+    def settings(self, container: PicoContainer) -> CelerySettings:
+        """Read the settings from the configuration prefix `celery`."""
+        return load_settings(container)
+
+    @provides(Celery, name="")  # type: ignore[untyped-decorator]
+    def app(self, container: PicoContainer, settings: CelerySettings) -> Celery:
+        """Make the app, or return the one that the application registered under a subclass of `Celery`."""
+        for key in container.keys():
+            provider = container.metadata_for(key)
+            provided = provider.provided_type if provider else None
+            if isinstance(provided, type) and provided is not Celery and issubclass(provided, Celery):
+                own: Celery = container.get(key)
+                return own
+        app = Celery("pico_celery")
+        app.conf.update(settings.as_celery())
+        logger.debug("Made the Celery app from %r", settings)
+        return app

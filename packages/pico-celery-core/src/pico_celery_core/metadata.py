@@ -1,0 +1,64 @@
+"""What a decorator leaves on a function, and how it is read back."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+TASK_ATTRIBUTE: Final = "__pico_celery_task__"
+SEND_ATTRIBUTE: Final = "__pico_celery_send__"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A handler's task name and its Celery task options.
+
+    Example:
+        >>> TaskSpec("mail.send", {"max_retries": 5}).name
+        'mail.send'
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SendSpec:
+    """A stub's task name and the options each of its messages is sent with.
+
+    Example:
+        >>> SendSpec("mail.send", {"queue": "slow"}).options["queue"]
+        'slow'
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def task_spec(function: Callable[..., Any]) -> TaskSpec | None:
+    """Return what `@task` left on `function`, or None."""
+    spec: TaskSpec | None = getattr(function, TASK_ATTRIBUTE, None)
+    return spec
+
+
+def send_spec(function: Callable[..., Any]) -> SendSpec | None:
+    """Return what `@send_task` left on `function`, or None."""
+    spec: SendSpec | None = getattr(function, SEND_ATTRIBUTE, None)
+    return spec
+
+
+def handlers(cls: type) -> Iterator[tuple[str, TaskSpec]]:
+    """Yield the name and spec of each `@task` method of `cls`, inherited ones included."""
+    yield from _marked(cls, TASK_ATTRIBUTE)
+
+
+def stubs(cls: type) -> Iterator[tuple[str, SendSpec]]:
+    """Yield the name and spec of each `@send_task` method of `cls`, inherited ones included."""
+    yield from _marked(cls, SEND_ATTRIBUTE)
+
+
+def _marked(cls: type, attribute: str) -> Iterator[tuple[str, Any]]:
+    for name, member in inspect.getmembers_static(cls, inspect.isfunction):
+        spec = getattr(member, attribute, None)
+        if spec is not None:
+            yield name, spec

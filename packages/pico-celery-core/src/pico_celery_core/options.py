@@ -1,0 +1,142 @@
+"""The options that Celery takes for a task and for a message.
+
+Written out, because declaring a task must not import Celery; tests/core/test_options.py compares them with Celery's
+own. Read in Celery 5.7.0.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from pico_celery_core.errors import UnknownOptionError, near_miss
+
+# What `extract_exec_options` of celery.app.task sends along with a message, where the task says it.
+_EXECUTION_OPTIONS: Final = frozenset(
+    {
+        "compression",
+        "delivery_mode",
+        "exchange",
+        "expires",
+        "immediate",
+        "mandatory",
+        "priority",
+        "queue",
+        "routing_key",
+        "serializer",
+        "soft_time_limit",
+        "time_limit",
+    }
+)
+
+TASK_OPTIONS: Final = _EXECUTION_OPTIONS | {
+    # attributes of celery.app.task.Task
+    "Request",
+    "Strategy",
+    "acks_late",
+    "acks_on_failure",
+    "acks_on_failure_or_timeout",
+    "acks_on_timeout",
+    "backend",
+    "default_retry_delay",
+    "ignore_result",
+    "max_retries",
+    "rate_limit",
+    "reject_on_worker_lost",
+    "resultrepr_maxsize",
+    "retry_on_worker_lost",
+    "send_events",
+    "store_eager_result",
+    "store_errors_even_if_ignored",
+    "throws",
+    "track_started",
+    "trail",
+    "typing",
+    # hooks of celery.app.task.Task that an option may replace
+    "after_return",
+    "before_start",
+    "on_failure",
+    "on_replace",
+    "on_retry",
+    "on_success",
+    "shadow_name",
+    # parameters of Celery.task
+    "base",
+    "bind",
+    "pydantic",
+    "pydantic_context",
+    "pydantic_dump_kwargs",
+    "pydantic_strict",
+    # read by celery.app.autoretry
+    "autoretry_for",
+    "dont_autoretry_for",
+    "override_max_retries",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "retry_kwargs",
+}
+
+SEND_OPTIONS: Final = _EXECUTION_OPTIONS | {
+    # parameters of Celery.send_task
+    "add_to_parent",
+    "chain",
+    "chord",
+    "connection",
+    "countdown",
+    "eta",
+    "group_id",
+    "group_index",
+    "link",
+    "link_error",
+    "parent_id",
+    "producer",
+    "reply_to",
+    "retries",
+    "root_id",
+    "route_name",
+    "router",
+    "shadow",
+    "task_id",
+    # parameters of the message and of its publication
+    "argsrepr",
+    "confirm_timeout",
+    "correlation_id",
+    "declare",
+    "exchange_type",
+    "expiration",
+    "headers",
+    "ignore_result",
+    "kwargsrepr",
+    "origin",
+    "retry",
+    "retry_policy",
+    "stamped_headers",
+    "timeout",
+    # properties of an AMQP message that Celery leaves alone
+    "app_id",
+    "message_id",
+    "timestamp",
+    "type",
+    "user_id",
+}
+
+
+# Our own: how long an `async def` stub may take to send, in seconds.
+PUBLISH_TIMEOUT: Final = "publish_timeout"
+
+
+def check_task_options(where: str, options: Mapping[str, Any]) -> None:
+    """Raise `UnknownOptionError` for an option that neither Celery nor the task's own `base` knows."""
+    base = options.get("base")
+    _check(where, TASK_OPTIONS, (option for option in options if not hasattr(base, option)))
+
+
+def check_send_options(where: str, options: Mapping[str, Any]) -> None:
+    """Raise `UnknownOptionError` for an option that Celery does not take with a message, stamps aside."""
+    stamps = options.get("stamped_headers") or ()
+    _check(where, SEND_OPTIONS | {PUBLISH_TIMEOUT}, (option for option in options if option not in stamps))
+
+
+def _check(where: str, known: frozenset[str], options: Iterable[str]) -> None:
+    for option in options:
+        if option not in known:
+            raise UnknownOptionError(where, option, near_miss(option, known))

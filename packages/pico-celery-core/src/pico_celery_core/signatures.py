@@ -1,0 +1,95 @@
+"""The contract between a stub and a handler: the signatures that a call and its message have to fit."""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Final
+
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def method_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a method as its caller sees it: without `self`.
+
+    Example:
+        >>> def send(self, to: str, copies: int = 1): ...
+        >>> str(method_signature(send))
+        '(to: str, copies: int = 1)'
+    """
+    return _without_first(inspect.signature(function), 1)
+
+
+def message_signature(function: Callable[..., Any], *, bound: bool = False) -> inspect.Signature:
+    """Return what a message's arguments have to fit: the signature without `self`, its annotations evaluated.
+
+    Args:
+        function: The method of a stub or a handler.
+        bound: Whether the handler gets the task first, as Celery's `bind=True` says.
+
+    Example:
+        >>> async def send(self, task, to: "str"): ...
+        >>> str(message_signature(send, bound=True))
+        '(to: str)'
+    """
+    signature = _without_first(inspect.signature(function), 2 if bound else 1)
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    return signature.replace(
+        parameters=[p.replace(annotation=_evaluated(p.annotation, names)) for p in signature.parameters.values()],
+        return_annotation=_evaluated(signature.return_annotation, names),
+    )
+
+
+def bind(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Check a call against a signature and add the defaults it leaves out.
+
+    Args:
+        signature: The signature without `self`.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+
+    Returns:
+        The arguments in the shape the caller gave them, with the signature's defaults added.
+
+    Raises:
+        TypeError: If the call does not fit.
+
+    Example:
+        >>> def send(self, to, copies=1): ...
+        >>> bind(method_signature(send), ("a@x",), {})
+        (('a@x',), {'copies': 1})
+    """
+    bound = signature.bind(*args, **kwargs).arguments
+    positional, keywords = list(args), dict(kwargs)
+    for name, parameter in signature.parameters.items():
+        if name in bound or parameter.kind in _VARIADIC:
+            continue
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            positional.append(parameter.default)
+        else:
+            keywords[name] = parameter.default
+    return tuple(positional), keywords
+
+
+def _without_first(signature: inspect.Signature, number: int) -> inspect.Signature:
+    """Leave out the first positional parameters, unless `*args` takes them."""
+    parameters = list(signature.parameters.values())
+    while number and parameters and parameters[0].kind in _POSITIONAL:
+        del parameters[0]
+        number -= 1
+    return signature.replace(parameters=parameters)
+
+
+def _evaluated(annotation: Any, names: Mapping[str, Any]) -> Any:
+    """Return what a string annotation means, where that can be known."""
+    if not isinstance(annotation, str):
+        return annotation
+    holder: Any = SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        hint = typing.get_type_hints(holder, globalns=dict(names), include_extras=True)["it"]
+    except Exception:  # noqa: BLE001  # the name is imported for type checkers only, or stands in a function
+        return annotation
+    return None if hint is type(None) else hint
