@@ -1,0 +1,9 @@
+"""Typed, injectable clients that send Celery tasks."""
+
+from pico_celery_client.client import CeleryClient, celery, with_options
+from pico_celery_client.interceptor import CeleryClientInterceptor
+from pico_celery_client.results import TaskResult, gather_results
+
+__all__ = ["CeleryClient", "CeleryClientInterceptor", "TaskResult", "celery", "gather_results", "with_options"]
+
+__version__ = "0.1.0"

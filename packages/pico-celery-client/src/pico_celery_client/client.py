@@ -1,0 +1,190 @@
+"""CeleryClient and `@celery`: a class whose stubs send tasks, as a component of the container."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar, cast, overload
+
+from pico_ioc import MethodCtx, UnifiedComponentProxy, component
+
+from pico_celery_client.interceptor import OPTIONS, CeleryClientInterceptor
+from pico_celery_core.errors import ClientNotConnectedError, DeclarationError, EmptyClientError
+from pico_celery_core.metadata import handlers, stubs
+from pico_celery_core.options import check_send_options
+
+_INTERCEPTOR: Final = "_pico_celery_interceptor"
+_SEND_OPTIONS: Final = "_pico_celery_send_options"
+
+_C = TypeVar("_C")
+
+
+class CeleryClient(Protocol):
+    """What every client is: a class of stubs. Inherit from it to say so.
+
+    Example:
+        >>> from pico_celery import CeleryClient, celery, send_task
+        >>> @celery
+        ... class Greeter(CeleryClient):
+        ...     @send_task("greetings.hello")
+        ...     def hello(self, name: str) -> str: ...
+    """
+
+
+@overload
+def celery(cls: type[_C], /) -> type[_C]: ...
+
+
+@overload
+def celery(**component_options: Any) -> Callable[[type[_C]], type[_C]]: ...
+
+
+def celery(cls: type[_C] | None = None, /, **component_options: Any) -> Any:
+    """Make a class with `@send_task` stubs a component whose stubs send tasks.
+
+    Args:
+        cls: The class, where the decorator stands without parentheses.
+        **component_options: What pico-ioc's `@component` takes, such as `scope`, `name`, `qualifiers`, `primary`.
+
+    Returns:
+        The class itself.
+
+    Raises:
+        ValueError: If the class has neither a `@send_task` nor a `@task` method.
+        TypeError: If it stands on anything but a class.
+
+    Example:
+        >>> from pico_celery import CeleryClient, celery, send_task
+        >>> @celery(scope="prototype")
+        ... class Greeter(CeleryClient):
+        ...     @send_task("greetings.hello")
+        ...     def hello(self, name: str) -> str: ...
+    """
+
+    def decorate(target: Any) -> Any:
+        if not inspect.isclass(target):
+            name = getattr(target, "__qualname__", repr(target))
+            raise DeclarationError("@celery", name, "it is not a class", "Move @celery to the class of the stubs.")
+        names = [name for name, _ in stubs(target)]
+        if names:
+            _connect(target, names)
+        elif not any(handlers(target)):
+            raise EmptyClientError(target.__qualname__)
+        return component(**component_options)(target)
+
+    return decorate if cls is None else decorate(cls)
+
+
+def with_options(client: _C, /, **options: Any) -> _C:
+    """Return a client like this one whose messages are sent with further options.
+
+    Options given here win over those of `@send_task`; the client itself stays as it is.
+
+    Args:
+        client: A client taken from the container.
+        **options: What Celery's `send_task` takes, such as `countdown` (seconds), `priority`, `headers`.
+
+    Returns:
+        A client of the same type.
+
+    Raises:
+        TypeError: If Celery does not know an option, or if a class is given.
+
+    Example:
+        >>> from pico_celery import with_options
+        >>> def remind(client, user: str):
+        ...     return with_options(client, countdown=3600).send_reminder(user)
+    """
+    check_send_options("with_options()", options)
+    if inspect.isclass(client):
+        hint = f"Give it a client: inject one, or take it with container.get({client.__name__})."
+        raise DeclarationError("with_options()", client.__qualname__, "it is a class", hint)
+    clone = copy.copy(client)
+    vars(clone)[_SEND_OPTIONS] = {**vars(client).get(_SEND_OPTIONS, {}), **options}
+    # The copy of a container's proxy is the client behind it; the application's own interceptors belong in front again.
+    proxy: Any = client
+    if isinstance(proxy, UnifiedComponentProxy):
+        return cast("_C", UnifiedComponentProxy(container=proxy._container, target=clone))  # noqa: SLF001
+    return clone
+
+
+def _connect(cls: type, names: list[str]) -> None:
+    for name in names:
+        stub = getattr(cls, name)
+        if hasattr(stub, "_pico_interceptors_") and not inspect.iscoroutinefunction(stub):
+            problem = "pico-ioc refuses what it returns, a TaskResult, where @intercepted_by stands on a plain method"
+            raise DeclarationError("@celery", stub.__qualname__, problem, "Make the stub `async def`, and await it.")
+        if _INTERCEPTOR not in vars(stub):
+            setattr(cls, name, _sender(stub))
+    _inject_interceptor(cls)
+
+
+def _sender(stub: Callable[..., Any]) -> Callable[..., Any]:
+    """Put the interceptor in the place of the stub's body.
+
+    pico-ioc's own proxy would do the same for `@intercepted_by`, but refuses an awaitable result from a method that is
+    not async, and a TaskResult is one.
+    """
+
+    def call(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        attributes = vars(client)
+        interceptor: CeleryClientInterceptor | None = attributes.get(_INTERCEPTOR)
+        if interceptor is None:
+            raise ClientNotConnectedError(type(client).__qualname__, stub.__name__)
+        context = MethodCtx(
+            instance=client,
+            cls=type(client),
+            method=stub,
+            name=stub.__name__,
+            args=args,
+            kwargs=kwargs,
+            container=None,
+        )
+        options: Mapping[str, Any] | None = attributes.get(_SEND_OPTIONS)
+        if options:
+            context.local[OPTIONS] = options
+        return interceptor.invoke(context, lambda ctx: ctx.method(client, *ctx.args, **ctx.kwargs))
+
+    if inspect.iscoroutinefunction(stub):
+
+        @functools.wraps(stub)
+        async def asend(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await call(self, args, kwargs)
+
+        sender: Callable[..., Any] = asend
+    else:
+
+        @functools.wraps(stub)
+        def send(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return call(self, args, kwargs)
+
+        sender = send
+    vars(sender)[_INTERCEPTOR] = True
+    return sender
+
+
+def _inject_interceptor(cls: type) -> None:
+    """Add the interceptor to the parameters of `__init__`, so that the container injects it as any dependency."""
+    # A protocol without `__init__` has a placeholder there, which stands before that of a base further back.
+    placeholder = vars(CeleryClient)["__init__"]
+    found = (vars(base).get("__init__", placeholder) for base in cls.__mro__)
+    original: Callable[..., None] = next(init for init in found if init is not placeholder)
+    if hasattr(original, _INTERCEPTOR):
+        return
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        interceptor = kwargs.pop(_INTERCEPTOR, None)
+        if interceptor is not None:
+            vars(self)[_INTERCEPTOR] = interceptor
+        original(self, *args, **kwargs)
+
+    parameter = inspect.Parameter(_INTERCEPTOR, inspect.Parameter.KEYWORD_ONLY, annotation=CeleryClientInterceptor)
+    signature = inspect.signature(original)
+    parameters = list(signature.parameters.values())
+    variadic = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+    parameters = [p for p in parameters if p not in variadic]
+    vars(init)["__signature__"] = signature.replace(parameters=[*parameters, parameter, *variadic])
+    init.__annotations__ = {**init.__annotations__, _INTERCEPTOR: CeleryClientInterceptor}
+    vars(init)[_INTERCEPTOR] = True
+    cls.__init__ = init  # type: ignore[misc]

@@ -1,0 +1,97 @@
+"""CeleryClientInterceptor: a method call becomes a message."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from celery import Celery
+from kombu.exceptions import EncodeError, OperationalError
+from kombu.serialization import dumps
+from pico_ioc import MethodCtx, MethodInterceptor, component
+
+from pico_celery_client.publishing import Send, broker_of, publish
+from pico_celery_client.results import TaskResult
+from pico_celery_client.stub import Stub, stub_of
+from pico_celery_core.errors import ArgumentEncodingError
+from pico_celery_core.options import PUBLISH_TIMEOUT
+from pico_celery_core.settings import seconds
+
+# Under this key of `MethodCtx.local` stand the options that win over the stub's own.
+OPTIONS: Final = "pico_celery.options"
+
+
+@component
+class CeleryClientInterceptor(MethodInterceptor):
+    """Sends the task of a `@send_task` stub instead of running its body.
+
+    Args:
+        app: The Celery app to send with.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._result_class = functools.partial(TaskResult, app=app)
+
+    def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:
+        """Send the task that the called method stands for.
+
+        Args:
+            ctx: The call.
+            call_next: What to do where the method is no stub.
+
+        Returns:
+            A `TaskResult`; for an `async def` stub, an awaitable of one.
+
+        Raises:
+            CallError: If the call does not fit the stub's signature. Nothing is sent then.
+            ArgumentEncodingError: If the serializer cannot encode an argument. Nothing is sent then.
+            kombu.exceptions.OperationalError: If the broker cannot be reached.
+            PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
+        """
+        stub = stub_of(getattr(ctx.cls, ctx.name))
+        if stub is None:
+            return call_next(ctx)
+        args, kwargs = stub.bind(ctx.args, ctx.kwargs)
+        options = {**stub.spec.options, **ctx.local.get(OPTIONS, {})}
+        timeout = options.pop(PUBLISH_TIMEOUT, None)
+        if stub.sensitive:
+            options = {**stub.shown(args, kwargs, self._repr_limits()), **options}
+        if not stub.is_async:
+            return self._send(stub, args, kwargs, options)
+        if timeout is None:
+            timeout = seconds(self._app, "pico_publish_timeout")
+        send = functools.partial(self._send, stub, args, kwargs)
+        return self._publish(stub.spec.name, send, options, timeout or None)
+
+    async def _publish(self, task: str, send: Send, options: Mapping[str, Any], timeout: float | None) -> Any:
+        result = await publish(self._app, task, send, options, timeout)
+        if isinstance(result, TaskResult):
+            # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
+            result.backend = self._app.backend
+        return result
+
+    def _send(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Any:
+        name = stub.spec.name
+        try:
+            return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=self._result_class, **options)
+        except EncodeError as error:
+            serializer = options.get("serializer") or self._app.conf.task_serializer
+            for argument, value in stub.named(args, kwargs):
+                if not _encodes(value, serializer):
+                    kind = type(value).__qualname__
+                    raise ArgumentEncodingError(stub.name, name, argument, kind, serializer) from error
+            raise
+        except OperationalError as error:
+            # What the operating system says of it, such as "Connection refused", does not always tell of whom.
+            raise OperationalError(f"Sending task {name!r} to {broker_of(self._app)}: {error}") from error
+
+    def _repr_limits(self) -> dict[str, int]:
+        return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}
+
+
+def _encodes(value: Any, serializer: str) -> bool:
+    try:
+        dumps(value, serializer)  # type: ignore[no-untyped-call]
+    except EncodeError:
+        return False
+    return True

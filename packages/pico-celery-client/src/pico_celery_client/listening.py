@@ -1,0 +1,159 @@
+"""Listening for results: one listener an event loop serves everybody who waits there.
+
+On Redis it is one subscription, on any other backend one poller. Either reads what is there already, so that no result
+is missed that was stored before it listened.
+"""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from celery import Celery, states
+from celery.backends.base import DisabledBackend
+from celery.result import AsyncResult
+
+logger = logging.getLogger(__name__)
+
+Meta = dict[str, Any]
+"""What a result backend says of a task: its status, result, traceback and more."""
+
+_LINGER: Final = 10.0
+
+
+def is_ready(meta: Meta) -> bool:
+    """Tell whether a task has come to its end."""
+    return meta["status"] in states.READY_STATES
+
+
+class Listener(ABC):
+    """Tells those who wait on one event loop what becomes of their tasks.
+
+    Args:
+        app: The app whose result backend is listened to.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self.results: dict[str, AsyncResult] = {}
+        """Whom somebody waits for, by their ids."""
+        self.changed = asyncio.Event()
+        """Set when that changes, or when there is something to fetch."""
+        self._came: set[str] = set()
+        self._went: set[str] = set()
+        self._queues: dict[str, set[asyncio.Queue[Meta | Exception]]] = {}
+        self._running: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def listening(self, result: AsyncResult) -> Generator[asyncio.Queue[Meta | Exception]]:
+        """Listen to a task for as long as the block lasts.
+
+        Args:
+            result: The task's result.
+
+        Yields:
+            A queue of what the backend says of it, from what it says now on; an exception where it cannot be read.
+        """
+        task_id = str(result.id)
+        queue: asyncio.Queue[Meta | Exception] = asyncio.Queue()
+        self._queues.setdefault(task_id, set()).add(queue)
+        self.results[task_id] = result
+        self._came.add(task_id)
+        self.changed.set()
+        if self._running is None:
+            # In a context of its own: it outlives the task that happens to be the first to wait.
+            start = asyncio.get_running_loop().create_task
+            self._running = start(self._run(), name="pico-celery results", context=Context())
+        try:
+            yield queue
+        finally:
+            queues = self._queues[task_id]
+            queues.discard(queue)
+            if not queues:
+                del self._queues[task_id], self.results[task_id]
+                self._went.add(task_id)
+                self.changed.set()
+
+    def take_changes(self) -> tuple[list[str], list[str]]:
+        """Return whom somebody has begun to wait for since this was last asked, and whom nobody waits for any more."""
+        came = [task_id for task_id in self._came if task_id in self.results]
+        went = [task_id for task_id in self._went if task_id not in self.results]
+        self._came.clear()
+        self._went.clear()
+        return came, went
+
+    def start_over(self) -> None:
+        """Have `take_changes` tell of all whom somebody waits for, as after a connection is lost."""
+        self._came.update(self.results)
+        self._went.clear()
+        self.changed.set()
+
+    def deliver(self, task_id: str, news: Meta | Exception) -> None:
+        """Pass on what the backend says of a task to all who wait for it."""
+        for queue in self._queues.get(task_id, ()):
+            queue.put_nowait(news)
+
+    async def wait_for_change(self) -> bool:
+        """Wait until whom somebody waits for changes; False when nobody has waited for a while."""
+        try:
+            async with asyncio.timeout(None if self.results else _LINGER):
+                await self.changed.wait()
+        except TimeoutError:
+            return bool(self.results)
+        self.changed.clear()
+        return True
+
+    @abstractmethod
+    async def serve(self) -> None:
+        """Deliver until nobody has waited for a while."""
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self.serve()
+                if not self.results:
+                    return
+                self.start_over()
+        except Exception as failed:
+            error = failed.exceptions[0] if isinstance(failed, ExceptionGroup) else failed
+            logger.exception("Listening for results failed")
+            for task_id in list(self._queues):
+                self.deliver(task_id, error)
+        finally:
+            self._running = None
+
+
+# Whoever waits, and the running listener itself, keep it; nothing here keeps it or its loop.
+_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Celery, Listener]] = WeakKeyDictionary()
+
+
+def listener_for(app: Celery) -> Listener:
+    """Return the running event loop's listener for an app's results.
+
+    Raises:
+        NotImplementedError: If the app has no result backend.
+    """
+    backend = app.backend
+    if isinstance(backend, DisabledBackend):
+        backend.get_result("")  # raises with Celery's own words
+    listeners = _listeners.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    listener = listeners.get(app)
+    if listener is None:
+        listener = listeners[app] = _kind_for(backend)(app)
+    return listener
+
+
+def _kind_for(backend: Any) -> type[Listener]:
+    kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
+    # Sentinel and cluster, which derive from it, find their servers in ways of their own: they are polled.
+    if kind == "celery.backends.redis.RedisBackend":
+        from pico_celery_client.redis_listener import RedisListener
+
+        return RedisListener
+    from pico_celery_client.poller import Poller, RpcPoller
+
+    return RpcPoller if kind == "celery.backends.rpc.RPCBackend" else Poller

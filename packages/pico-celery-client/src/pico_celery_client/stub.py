@@ -1,0 +1,127 @@
+"""What is known of a stub before it is called."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from celery.utils.saferepr import saferepr
+
+from pico_celery_core.errors import CallError
+from pico_celery_core.metadata import SendSpec, send_spec
+from pico_celery_core.sensitive import MASK, is_sensitive
+from pico_celery_core.signatures import bind, message_signature
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+_MOST_SHAPES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A `@send_task` method.
+
+    Args:
+        name: Its qualified name.
+        spec: What `@send_task` says of it.
+        signature: What calls have to fit.
+        sensitive: The parameters whose arguments must not be shown.
+        is_async: Whether it is awaited.
+    """
+
+    name: str
+    spec: SendSpec
+    signature: inspect.Signature
+    sensitive: frozenset[str]
+    is_async: bool
+    _added: dict[tuple[Any, ...], Arguments] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        """Return a message's arguments: the call's, with the defaults it leaves out, pydantic models as plain data.
+
+        Raises:
+            CallError: If the call does not fit the stub.
+        """
+        # Whether a call fits, and what it leaves out, depends on its shape alone; `inspect` takes longer to find out
+        # than all else that is done here.
+        shape = (len(args), *kwargs)
+        added = self._added.get(shape)
+        if added is None:
+            added = self._leaves_out(args, kwargs)
+            if len(self._added) < _MOST_SHAPES:
+                self._added[shape] = added
+        positional, keywords = added
+        return (*map(_plain, args), *positional), {**{name: _plain(kwargs[name]) for name in kwargs}, **keywords}
+
+    def shown(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
+        """Return the options that say how the arguments are shown, if some are sensitive.
+
+        Args:
+            args: A message's positional arguments.
+            kwargs: A message's keyword arguments.
+            limits: How much Celery shows: its `saferepr`'s `maxlen` and `maxlevels`.
+        """
+        if not self.sensitive:
+            return {}
+        named = self.named(args, kwargs)
+        masked = [MASK if name in self.sensitive else value for name, value in named]
+        keywords = dict(zip(kwargs, masked[len(args) :], strict=True))
+        return {
+            "argsrepr": saferepr(tuple(masked[: len(args)]), **limits),
+            "kwargsrepr": saferepr(keywords, **limits),
+        }
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return a message's arguments in their order, each with the name of its parameter."""
+        parameters = self.signature.parameters.values()
+        positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        variadic = {p.kind: p.name for p in parameters}
+        rest = variadic.get(inspect.Parameter.VAR_POSITIONAL, "")
+        other = variadic.get(inspect.Parameter.VAR_KEYWORD, "")
+        named = [(positional[i] if i < len(positional) else rest, value) for i, value in enumerate(args)]
+        known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        return named + [(name if name in known else other, value) for name, value in kwargs.items()]
+
+    def _leaves_out(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        try:
+            positional, keywords = bind(self.signature, args, kwargs)
+        except TypeError as error:
+            call = f"{self.name.rpartition('.')[2]}{self._shown_signature()}"
+            raise CallError(self.name, self.spec.name, str(error), call) from None
+        defaults = {name: _plain(value) for name, value in keywords.items() if name not in kwargs}
+        return tuple(map(_plain, positional[len(args) :])), defaults
+
+    def _shown_signature(self) -> inspect.Signature:
+        parameters = []
+        for parameter in self.signature.parameters.values():
+            if parameter.name in self.sensitive and parameter.default is not parameter.empty:
+                parameters.append(parameter.replace(annotation=_bare(parameter.annotation), default=MASK))
+            else:
+                parameters.append(parameter.replace(annotation=_bare(parameter.annotation)))
+        return self.signature.replace(parameters=parameters)
+
+
+@functools.cache
+def stub_of(method: Callable[..., Any]) -> Stub | None:
+    """Return what is known of a method as a stub, or None if it is none."""
+    spec = send_spec(method)
+    if spec is None:
+        return None
+    signature = message_signature(method)
+    sensitive = {name for name, parameter in signature.parameters.items() if is_sensitive(parameter.annotation)}
+    is_async = inspect.iscoroutinefunction(method)
+    return Stub(method.__qualname__, spec, signature, frozenset(sensitive), is_async)
+
+
+def _plain(value: Any) -> Any:
+    # Celery does this for tasks that the sender knows; here only their stubs are known.
+    kind = type(value)
+    dump = getattr(kind, "model_dump", None)
+    return value if dump is None or hasattr(kind, "__json__") else dump(value, mode="json")
+
+
+def _bare(annotation: Any) -> Any:
+    is_annotated = typing.get_origin(annotation) is typing.Annotated
+    return typing.get_args(annotation)[0] if is_annotated else annotation
