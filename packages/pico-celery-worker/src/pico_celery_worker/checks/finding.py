@@ -1,0 +1,36 @@
+"""One thing that a check has found."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Severity(enum.StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """It does not work."""
+
+    WARNING = "warning"
+    """It works until it does not."""
+
+    INFO = "info"
+    """Good to know, and often meant so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found.
+
+    Args:
+        code: Names the kind of finding in one word.
+        severity: How much it matters.
+        where: The class, the method or the setting.
+        problem: What is wrong, or may go wrong.
+        hint: What to do.
+    """
+
+    code: str
+    severity: Severity
+    where: str
+    problem: str
+    hint: str

@@ -1,0 +1,59 @@
+"""What the connections of a worker that runs many tasks at once have to put up with, unless the user says otherwise."""
+
+import time
+from typing import Any, Final
+
+from kombu.utils import functional
+
+# What redis-py means by no limit. Its own limit is 100 connections, and that of kombu 10: a task that ends when so many
+# are in use is refused one, and loses its result or its acknowledgement.
+_UNLIMITED: Final = 2**31
+
+# Without a limit, a network that drops what is sent holds up the worker until the system gives up, which takes a
+# quarter of an hour. A worker waits one second at a time for messages.
+_BROKER: Final = {
+    "socket_timeout": 30.0,
+    "socket_connect_timeout": 10.0,
+    "socket_keepalive": True,
+    "max_connections": _UNLIMITED,
+}
+
+
+def prepare_broker(app: Any) -> None:
+    """Limit how long a worker waits for Redis as its broker, and not by how many connections.
+
+    After a reconnection Celery takes fewer messages at first, for those that run are not among the unacknowledged ones
+    any more. Here they are; and with RabbitMQ Celery 5.7 does so from greenlets that may not read from the connection.
+    """
+    if not app.conf.value_set_for("worker_enable_prefetch_count_reduction"):
+        app.conf.worker_enable_prefetch_count_reduction = False
+    if app.connection_for_read().transport.driver_type == "redis":
+        app.conf.broker_transport_options = {**_BROKER, **(app.conf.broker_transport_options or {})}
+
+
+def let_others_run_while_connecting() -> None:
+    """Let a worker that waits to try to connect again wait as gevent does.
+
+    `celery -P gevent` has gevent patch Python before anything else is loaded. But gevent 26.9 looks at all objects, and
+    where it looks at one of Celery 5.7's own proxies (celery.log and others), that loads kombu, halfway through. kombu
+    keeps the `sleep` that stops the whole process, for 2, 4, 6 seconds and more as long as the broker is away.
+    """
+    module: Any = functional
+    module.sleep = time.sleep
+
+
+def prepare_result_backend(conf: Any) -> None:
+    """Let all tasks of a process share one result backend, where the backend can, and let them wait for it.
+
+    Celery keeps one backend a thread. A greenlet counts as a thread, so each task would open a connection of its own.
+    """
+    if not str(conf.result_backend or "").startswith(("redis:", "rediss:")):
+        return
+    defaults = {
+        "result_backend_thread_safe": True,
+        "result_backend_always_retry": True,
+        "redis_max_connections": _UNLIMITED,
+    }
+    for name, value in defaults.items():
+        if not conf.value_set_for(name):
+            setattr(conf, name, value)

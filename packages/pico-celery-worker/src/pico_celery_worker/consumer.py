@@ -1,0 +1,96 @@
+"""The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
+
+import functools
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from celery.worker.consumer import Consumer
+
+from pico_celery_worker.deliveries import deliveries, keeps_messages
+from pico_celery_worker.transports import use_ours
+
+# As many greenlets send answers at a time, each by a connection of its own.
+_ANSWERING: Final = 16
+
+
+@dataclass(frozen=True)
+class _NoConnection:
+    """Stands where a connection is missing."""
+
+    connection_errors: tuple[type[Exception], ...]
+    channel_errors: tuple[type[Exception], ...]
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
+    """Celery's consumer, with our transports."""
+
+    is_green = False
+
+    _connection: Any = None
+
+    @property
+    def connection(self) -> Any:
+        """The connection to the broker; while there is none, what is false and knows the errors of one.
+
+        Celery 5.7 ignores errors by it where it stops what came by a lost connection (`ConsumerStep._close`), and ends
+        the worker if it is None then.
+        """
+        return self._connection or self._no_connection
+
+    @connection.setter
+    def connection(self, connection: Any) -> None:
+        self._connection = connection
+
+    @cached_property
+    def _no_connection(self) -> Any:
+        return _NoConnection(self.connection_errors, self.channel_errors)
+
+    def connection_for_read(self, heartbeat: float | None = None) -> Any:
+        """Return a connection by which messages and remote control's questions come."""
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connected = self.ensure_connected(use_ours(connection, is_green=self.is_green))
+        connected.transport.reads = True
+        return connected
+
+    def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
+        """Return a connection by which events go."""
+        connection = self.app.connection_for_write(url=url, heartbeat=heartbeat)
+        return self.ensure_connected(use_ours(connection, is_green=self.is_green))
+
+
+class GreenConsumer(PicoConsumer):
+    """The consumer of a worker with greenlets, after whose reconnection nothing runs twice that still runs."""
+
+    is_green = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        conf = kwargs["app"].conf
+        connection_timeout = conf.broker_connection_timeout
+        super().__init__(*args, **kwargs)
+        # Celery 5.7 takes the limit away under gevent, for a gevent of long ago. Without it, an attempt to connect that
+        # begins while the network loses what is sent never ends.
+        conf.broker_connection_timeout = connection_timeout
+        if keeps_messages(self):
+            deliveries.keep(threading.BoundedSemaphore(_ANSWERING))
+
+    def loop_args(self) -> tuple[Any, ...]:
+        """Before the loop runs, let consumers be cancelled without waiting for an answer, which the loop reads."""
+        if self.connection.transport.driver_type == "amqp":
+            channel = self.task_consumer.channel
+            channel.basic_cancel = functools.partial(channel.basic_cancel, nowait=True)
+        arguments: tuple[Any, ...] = super().loop_args()
+        return arguments
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Give up the connection, but not what runs, unless that is to be cancelled."""
+        if not self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
+            deliveries.hold()
+        end_heartbeats = getattr(self.timer, "end_heartbeats", None)
+        if end_heartbeats is not None:
+            end_heartbeats()
+        super().on_connection_error_after_connected(exc)

@@ -1,0 +1,104 @@
+"""Notices when the event loop is held up, by what, and for how long."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+logger = logging.getLogger(__name__)
+
+_BEATS_A_WARNING: Final = 4
+_NEVER_RETURNED: Final = 10
+
+
+class Native(NamedTuple):
+    """What still concerns the operating system's own threads after gevent or eventlet has patched Python."""
+
+    start_thread: Callable[[Callable[[], Any], tuple[()]], Any]
+    """`_thread.start_new_thread`"""
+    get_ident: Callable[[], int]
+    """`_thread.get_ident`"""
+    sleep: Callable[[float], None]
+    """`time.sleep`"""
+
+
+class LagWatch:
+    """Watches a loop from a native thread.
+
+    The loop beats a few times in the span that is too long. A thread of the operating system's, which runs also while
+    the loop does not, sees a beat missing and looks at what the loop's thread is doing. It does not log that itself:
+    under gevent and eventlet, locks belong to the thread of the loop, which therefore logs as soon as it goes on.
+
+    Args:
+        loop: The loop to watch. Called on its thread.
+        longest: How long the loop may be held up without a warning, in seconds.
+        native: How to start the thread.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        longest: float,
+        native: Native,
+    ) -> None:
+        self.last: float = 0
+        """How late the last beat was, in seconds."""
+        self.worst: float = 0
+        """How late a beat was at most, in seconds."""
+        self._loop = loop
+        self._longest = longest
+        self._interval = longest / _BEATS_A_WARNING
+        self._native = native
+        self._thread: int = 0
+        self._due = 0.0
+        self._culprit: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to watch. Called on the loop."""
+        self._thread = self._native.get_ident()
+        self._schedule()
+        self._native.start_thread(self._watch, ())
+
+    def stop(self) -> None:
+        """End to watch. Called on the loop."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _schedule(self) -> None:
+        self._due = time.monotonic() + self._interval
+        self._timer = self._loop.call_later(self._interval, self._beat)
+
+    def _beat(self) -> None:
+        self.last = max(time.monotonic() - self._due, 0)
+        self.worst = max(self.worst, self.last)
+        culprit, self._culprit = self._culprit, None
+        if culprit is not None:
+            logger.warning("The event loop was held up for %.2f s by %s", self.last, culprit)
+        self._schedule()
+
+    def _watch(self) -> None:
+        while not self._stopped:
+            self._native.sleep(self._interval)
+            late = time.monotonic() - self._due
+            if late < self._longest or self._stopped:
+                continue
+            if self._culprit is None:
+                self._culprit = self._describe()
+            elif late > _NEVER_RETURNED * self._longest:
+                # Perhaps it never goes on, so the logger's locks must not be waited for.
+                os.write(2, f"The event loop has been held up for {late:.0f} s by {self._culprit}\n".encode())
+                self._longest *= _NEVER_RETURNED
+
+    def _describe(self) -> str:
+        task = asyncio.current_task(self._loop)
+        what = f"task {task.get_name()}" if task is not None else "something that is no asyncio task"
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001
+        stack = "".join(traceback.format_stack(frame)[-12:]) if frame is not None else ""
+        return f"{what}:\n{stack}".rstrip()

@@ -1,0 +1,17 @@
+"""What Celery's own pools need on top, one file for each that needs it."""
+
+from typing import Any
+
+from celery.worker import state
+
+
+def pool_name(pool_cls: Any) -> str:
+    """Return which of Celery's pools a class is, or derives from: "gevent", "prefork", "thread" and so on."""
+    modules = (base.__module__ for base in pool_cls.__mro__)
+    return next((m.rpartition(".")[2] for m in modules if m.startswith("celery.concurrency.")), "")
+
+
+def is_ending() -> bool:
+    """Tell whether the worker has begun to shut down cold: then nothing is to begin any more."""
+    # It is the exit code, which may be 0.
+    return state.should_terminate is not None and state.should_terminate is not False

@@ -1,0 +1,85 @@
+"""PicoTaskRegistrar: finds `@task` methods and registers them with Celery."""
+
+import inspect
+import logging
+from collections.abc import Iterator
+
+from celery import Celery
+from pico_ioc import PicoContainer, component, configure
+from pico_ioc.constants import SCOPE_SINGLETON
+
+from pico_celery_core.errors import DuplicateTaskError
+from pico_celery_core.metadata import handlers
+from pico_celery_worker.container_access import TASK_SCOPE
+from pico_celery_worker.contracts import refuse_contradictions
+from pico_celery_worker.execution import Executor, Handler
+from pico_celery_worker.lifecycle import attach
+from pico_celery_worker.resolution import Plan
+from pico_celery_worker.singletons import AsyncSingletons
+from pico_celery_worker.task import AsyncTask, register
+
+logger = logging.getLogger(__name__)
+
+
+@component
+class PicoTaskRegistrar:
+    """Registers every `@task` method of the container's components, once, when the container starts.
+
+    Args:
+        container: Where components come from, at registration and for each execution.
+        app: The Celery app that gets the tasks.
+    """
+
+    def __init__(self, container: PicoContainer, app: Celery) -> None:
+        self._container = container
+        self._app = app
+        container.scopes.register_scope(TASK_SCOPE)
+
+    @configure  # type: ignore[untyped-decorator]
+    def register(self) -> None:
+        """Register all tasks, and the container with the worker's life cycle.
+
+        Raises:
+            DuplicateTaskError: If two handlers, or a handler and another task of the app, share a name.
+            ContractError: If no call of a stub in the container fits the handler of its task.
+        """
+        found: dict[str, Handler] = {}
+        for handler in self._handlers():
+            other = found.setdefault(handler.spec.name, handler)
+            if other is not handler:
+                raise DuplicateTaskError(handler.spec.name, str(other), str(handler))
+        refuse_contradictions(self._container, found)
+        singletons = AsyncSingletons(self._container)
+        executors = []
+        for name, handler in found.items():
+            self._make_way(name, handler)
+            plan = Plan(self._container, handler.key, singletons)
+            executors.append(Executor(self._container, self._app, handler, plan))
+            register(self._app, executors[-1])
+        attach(self._app, self._container, executors)
+        logger.debug("Registered %d tasks: %s", len(found), ", ".join(sorted(found)))
+
+    def _handlers(self) -> Iterator[Handler]:
+        for key in self._container.keys():
+            provider = self._container.metadata_for(key)
+            cls = provider and (provider.concrete_class or provider.provided_type)
+            if provider is None or not inspect.isclass(cls):
+                continue
+            marked = list(handlers(cls))
+            if marked and provider.scope == SCOPE_SINGLETON:
+                logger.warning(
+                    "Task component %s is a singleton: its executions share one instance and its state. "
+                    'Declare it @component(scope="prototype") to give each its own',
+                    cls.__qualname__,
+                )
+            for method, spec in marked:
+                yield Handler(key=key, cls=cls, method=method, spec=spec)
+
+    def _make_way(self, name: str, handler: Handler) -> None:
+        present = self._app.tasks.get(name)
+        if present is None:
+            return
+        if not isinstance(present, AsyncTask):
+            raise DuplicateTaskError(name, f"{present.__module__}.{type(present).__name__}", str(handler))
+        logger.debug("Task %r of %s gives way to that of a newer container", name, present.handler)
+        self._app.tasks.unregister(name)

@@ -1,0 +1,217 @@
+"""TaskRunner: a worker within the test."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from celery import Celery
+from pico_ioc import PicoContainer
+
+from pico_celery_core.errors import DeclarationError, PicoCeleryError
+from pico_celery_core.memory import Outbox, keep_in_memory
+from pico_celery_core.metadata import task_spec
+from pico_celery_core.settings import seconds
+from pico_celery_worker.closing import close
+from pico_celery_worker.execution import Executor
+from pico_celery_worker.hosts import close_host, current_host, host_class
+from pico_celery_worker.hosts.base import cancel_all
+from pico_celery_worker.hosts.thread import ThreadHost
+from pico_celery_worker.lifecycle import ContainerStep
+from pico_celery_worker.testing.deliveries import Deliveries, Results
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_running: Final[set["TaskRunner"]] = set()
+_lock: Final = threading.Lock()
+
+
+class TasksStillRunError(PicoCeleryError, TimeoutError):
+    """Tasks have not ended in time."""
+
+    def __init__(self, tasks: str, timeout: float) -> None:
+        super().__init__(tasks, timeout)
+        self.tasks = tasks
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"After {self.timeout:g} s there still run: {self.tasks}. What do they wait for? "
+            "They have an event loop of their own, so nothing that belongs to the test's loop can wake them."
+        )
+
+
+class TaskRunner:
+    """Runs a container's tasks within the test, as a worker would, without a broker.
+
+    For as long as it is entered, what the container's Celery app sends is executed: encoded and decoded, by Celery's
+    own tracer, on an event loop of its own, in a task scope that is cleaned up. Results and errors are those that a
+    result backend would return. A task's own messages (retries, links, chains, groups, chords, what it sends by a
+    client) are executed as well.
+
+    Every message is executed at once, whatever its queue, priority, `countdown` and `eta`: a retry does not wait.
+    Remote control, such as `result.revoke()`, has no effect, and neither have rate limits and settings of the worker's
+    process and pool.
+
+    It is a context manager, and an asynchronous one for use in `async def` tests. In the end it waits for tasks that
+    still run, and closes the container as a worker that stops does: make both for one test.
+
+    Args:
+        container: A container with handlers, and `pico_celery` among its modules.
+        timeout: How long `run`, `join` and the end wait for tasks, in seconds.
+
+    Raises:
+        TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
+
+    Example:
+        >>> from examples.quickstart.services import Mailer
+        >>> from examples.quickstart.tasks import OrderTasks
+        >>> from pico_celery_worker.testing import TaskRunner
+        >>> from pico_ioc import init
+        >>> class NoMailer:
+        ...     async def send(self, to: str, text: str) -> str:
+        ...         return f"{to} would get: {text}"
+        >>> modules = ["pico_celery", "examples.quickstart.services", "examples.quickstart.tasks"]
+        >>> with TaskRunner(init(modules=modules, overrides={Mailer: NoMailer()})) as runner:
+        ...     runner.run(OrderTasks.confirm, 7, email="ada@shop.example")
+        'ada@shop.example would get: Order 7 is confirmed.'
+    """
+
+    def __init__(self, container: PicoContainer, *, timeout: float = 10) -> None:
+        self._container = container
+        self._timeout = timeout
+        self._app: Celery = container.get(Celery)
+        self._executors: list[Executor] = _executors(self._app, container)
+        self._deliveries = Deliveries(self._app)
+        self._restore: Callable[[], None] | None = None
+
+    @property
+    def app(self) -> Celery:
+        """The container's Celery app."""
+        return self._app
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop(error)
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._stop, error)
+
+    def run(
+        self, handler: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Send a handler's task, and wait for what becomes of it; of use where there is no client.
+
+        Args:
+            handler: A `@task` method of a component's class, such as `OrderTasks.confirm`.
+            *args: The task's positional arguments.
+            **kwargs: The task's keyword arguments.
+
+        Returns:
+            What the handler returns, as a result backend returns it.
+
+        Raises:
+            celery.exceptions.TimeoutError: If it takes longer than the runner's `timeout`.
+            TypeError: If it is not a handler.
+            Exception: What the handler raises, as a result backend returns it.
+        """
+        spec = task_spec(handler)
+        if spec is None:
+            hint = "Give it a method of a component's class, such as OrderTasks.confirm."
+            raise DeclarationError("TaskRunner.run()", handler.__qualname__, "it is not a @task method", hint)
+        result: Any = self._app.send_task(spec.name, args, kwargs)
+        if getattr(self._app.tasks.get(spec.name), "ignore_result", False):
+            self.join()
+            result.ignored = True  # there is nothing to wait for
+        value: _R = result.get(timeout=self._timeout)
+        return value
+
+    async def arun(
+        self, handler: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Do as `run` does, without blocking the event loop."""
+        return await asyncio.to_thread(lambda: self.run(handler, *args, **kwargs))
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every task has ended, those included that tasks have sent.
+
+        Args:
+            timeout: How long to wait, in seconds, instead of the runner's `timeout`.
+
+        Raises:
+            TasksStillRunError: If some have not ended in time.
+        """
+        timeout = self._timeout if timeout is None else timeout
+        running = self._deliveries.wait(timeout)
+        if running:
+            raise TasksStillRunError(", ".join(running), timeout)
+
+    async def ajoin(self, timeout: float | None = None) -> None:
+        """Do as `join` does, without blocking the event loop."""
+        await asyncio.to_thread(self.join, timeout)
+
+    def _start(self) -> None:
+        if asyncio._get_running_loop() is not None and not issubclass(host_class(), ThreadHost):  # noqa: SLF001
+            raise RuntimeError(
+                "gevent or eventlet has patched this process, so the tasks' event loop shares its thread with that of "
+                "the test, and only one of them can run. Use TaskRunner in a plain `def` test."
+            )
+        with _lock:
+            _running.add(self)
+        host = current_host()
+        self._restore = keep_in_memory(self._app, Outbox(self._deliveries.deliver), Results(self._app, host.loop))
+        try:
+            for executor in self._executors:
+                executor.enforces_hard_limits = True  # as no pool does here
+                host.run(executor.plan.prepare())
+        except BaseException as error:
+            self._stop(error)
+            raise
+
+    def _stop(self, error: BaseException | None) -> None:
+        try:
+            if error is None:
+                self.join()
+        finally:
+            self._deliveries.close()
+            try:
+                if self._deliveries.wait(0):
+                    current_host().run(cancel_all(None))
+                    self._deliveries.wait(self._timeout)
+                current_host().run(close(self._container, seconds(self._app, "pico_cleanup_timeout")))
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        for executor in self._executors:
+            executor.enforces_hard_limits = False
+        if self._restore is not None:
+            self._restore()
+        with _lock:
+            _running.discard(self)
+            if not _running:
+                close_host()
+
+
+def _executors(app: Celery, container: PicoContainer) -> list[Executor]:
+    steps: Any = app.steps
+    for step in steps["worker"]:
+        if isinstance(step, type) and issubclass(step, ContainerStep) and step.container is container:
+            return list(step.executors)
+    raise LookupError(
+        "The Celery app does not run this container's tasks. Put 'pico_celery' among the modules of init(), and make "
+        "the runner before another container takes over the same app."
+    )

@@ -1,0 +1,287 @@
+"""Messages taken from Redis in one step, so that none is lost between its queue and its reader.
+
+kombu 5.7 has BRPOP take a message out of its queue, and notes then that it was delivered. Whoever dies in between, or
+whose connection breaks, takes the message along; so does a machine that is gone, for which Redis goes on waiting. Here
+a script does both at once, and Redis tells when it is worth asking again: its client-side caching (CLIENT TRACKING)
+announces that a queue which was empty has changed. What the script leaves in Redis is what kombu would have put there.
+
+The base is kombu's own channel, of which private parts are used here and nowhere else: `_brpop_start`, `_brpop_read`
+and `_in_poll`, which its poller calls, and `_connparams`. Read in kombu 5.7.0 and redis-py 8.1;
+tests/worker/transports/test_redis.py holds it to them.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Mapping
+from queue import Empty
+from typing import Any, Final
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from kombu.utils.encoding import safe_repr
+from kombu.utils.json import loads
+
+logger = logging.getLogger(__name__)
+
+# Part of kombu has types, and these have not.
+_channel: Any = kombu_redis.Channel
+_qos: Any = kombu_redis.QoS
+_note: Any = virtual.QoS.append
+_loads: Any = loads
+_safe_repr: Any = safe_repr
+
+# How long to go without asking, in seconds: a connection that is dead shows when it is used, as with BRPOP's timeout.
+_LONGEST_WAIT: Final = 1.0
+
+_LONGEST_SHOWN: Final = 1000
+
+# The older protocol, in which what Redis announces comes as a message of a channel that is subscribed to.
+_RESP2: Final = "2"
+
+# KEYS: where kombu keeps what is delivered, its index by time, and the queues in the order to look into them.
+# ARGV: the time.
+# It returns which queue had a message, the message, and its delivery tag if it was kept. Empty queues are read once
+# more, for Redis announces changes only of keys that were read.
+_TAKE: Final = """
+for i = 3, #KEYS do
+  local item = redis.call('RPOP', KEYS[i])
+  if item then
+    local ok, message = pcall(cjson.decode, item)
+    local properties = ok and type(message) == 'table' and message.properties
+    local info = type(properties) == 'table' and properties.delivery_info
+    local tag = type(info) == 'table' and properties.delivery_tag
+    if type(tag) == 'string' and info.exchange and info.routing_key then
+      redis.call('ZADD', KEYS[2], ARGV[1], tag)
+      redis.call('HSET', KEYS[1], tag,
+        '[' .. item .. ',' .. cjson.encode(info.exchange) .. ',' .. cjson.encode(info.routing_key) .. ']')
+      return {i - 3, item, tag}
+    end
+    return {i - 3, item}
+  end
+end
+redis.call('EXISTS', unpack(KEYS, 3))
+return false
+"""
+
+# The times of requests to which no answer has come: a message with one of these is reserved for nobody.
+_unanswered: Final[set[float]] = set()
+
+
+@functools.cache
+def reserving(transport_class: Any) -> Any:
+    """Return a transport whose channels take messages in one step.
+
+    Args:
+        transport_class: kombu's transport to Redis, or to Redis with Sentinel.
+    """
+    channel_class = transport_class.Channel
+    bases = (ReservingChannel,) if channel_class is _channel else (ReservingChannel, channel_class)
+    return type(
+        transport_class.__name__, (transport_class,), {"Channel": type(f"Reserving{channel_class.__name__}", bases, {})}
+    )
+
+
+class _ReservingQoS(_qos):  # type: ignore[misc]
+    """kombu's account of what is delivered, which the script has kept already."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if delivery_tag == self.channel.reserved:
+            _note(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+
+class ReservingChannel(_channel):  # type: ignore[misc]
+    """kombu's channel to Redis, which takes messages in one step."""
+
+    QoS = _ReservingQoS
+
+    reserved: str | None = None
+    """The delivery tag of the message that is being delivered, if Redis keeps it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._brpop_sent_at: float | None = None
+        self._reserves = True
+        self._request: Any = None  # the connection by which there was asked
+        self._asked_at = 0.0
+        self._asked: list[tuple[str, str]] = []  # key and queue
+        self._waits_until = 0.0
+        self._changed = False
+        self._tracked_socket: Any = None
+        self._announcements: Any = None
+        super().__init__(*args, **kwargs)
+        self._reserves = self.ack_emulation
+        self.handlers["ANNOUNCEMENT"] = self._read_announcements
+
+    @property
+    def _in_poll(self) -> Any:
+        """What kombu's poller looks at: the connection by which something is to come, else it asks again."""
+        if self._request is None and time.monotonic() < self._waits_until:
+            return self.client.connection
+        return self._request
+
+    @_in_poll.setter
+    def _in_poll(self, connection: Any) -> None:
+        self._request = connection or None
+        self._waits_until = 0.0
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Consume from a queue. What nobody will acknowledge is not kept."""
+        if no_ack and queue not in self._fanout_queues:
+            self._reserves = False
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def renew(self) -> None:
+        """Tell Redis that what was delivered here is still in hand, so that nobody else is given it."""
+        qos = self.qos
+        tags = [tag for tag in tuple(qos._delivered) if tag not in qos._dirty]  # noqa: SLF001
+        if tags and self.ack_emulation:
+            with self.conn_or_acquire() as client:
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._waits_until = 0.0  # or kombu waits for an answer that does not come
+        super().close()
+
+    def _connparams(self, *args: Any, **kwargs: Any) -> Any:
+        if getattr(self.connection, "client", None) is None:
+            # Where closing a lost connection has failed once, Celery 5.7 tries it again, and ends the worker if that
+            # fails by what is no connection error.
+            raise ConnectionError("The connection has been given up.")
+        return super()._connparams(*args, **kwargs)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if not self._reserves:
+            super()._brpop_start(timeout)
+            return
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        connection = self.client.connection
+        if self._tracked_socket is not connection._sock and not self._track(connection):  # noqa: SLF001
+            self._reserves = False
+            super()._brpop_start(timeout)
+            return
+        self._in_poll = connection
+        self._brpop_sent_at = time.monotonic()  # by which kombu notices that no answer comes
+        self._changed = False
+        self._asked = [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
+        self._asked_at = time.time()
+        _unanswered.add(self._asked_at)
+        prefix = self.global_keyprefix
+        keys = [prefix + key for key in (self.unacked_key, self.unacked_index_key, *(key for key, _ in self._asked))]
+        connection.send_command("EVAL", _TAKE, len(keys), *keys, repr(self._asked_at))
+
+    def _brpop_read(self, **options: Any) -> bool:
+        if not self._asked:
+            done: bool = super()._brpop_read(**options)
+            return done
+        asked, self._asked = self._asked, []
+        connection = self.client.connection
+        try:
+            try:
+                taken = self.client.parse_response(connection, "EVAL", **options)
+            except self.connection_errors:
+                connection.disconnect()
+                raise
+            _unanswered.discard(self._asked_at)
+        finally:
+            self._in_poll = None
+            self._brpop_sent_at = None
+            self._flush_brpop_reauth()
+        if not taken:
+            if not self._changed:
+                self._waits_until = time.monotonic() + _LONGEST_WAIT
+            raise Empty
+        index, item, *tag = taken
+        self._take_in(asked[index][1], item, *tag)
+        return True
+
+    def _take_in(self, queue: str, item: bytes, tag: bytes | None = None) -> None:
+        self._queue_cycle.rotate(queue)
+        self.reserved = tag.decode() if tag is not None else None
+        try:
+            self.connection._deliver(_envelope(item), queue)  # noqa: SLF001
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            # There is nothing that it could be rejected by.
+            logger.error("What was in queue %s is no message and is dropped: %r. It is %s", queue, error, _shown(item))
+            if self.reserved is not None:
+                self.qos.ack(self.reserved)
+
+    def _track(self, connection: Any) -> bool:
+        """Have changes announced of the queues that are found empty by a connection; tell whether that can be done."""
+        try:
+            if self._announcements is None:
+                self._announcements = _Announcements(self.client.connection_pool)
+                self.connection.cycle._register(self, self._announcements, "ANNOUNCEMENT")  # noqa: SLF001
+            _command(connection, "EVAL", "return 1", 0)
+            _command(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", self._announcements.number, "NOLOOP")
+        except self.ResponseError as error:
+            logger.warning(
+                "Redis refuses what it takes to reserve a message when it leaves its queue (%s). Should this worker be "
+                "killed in the moment between, the message is lost. Allow its user EVAL and CLIENT TRACKING.",
+                error,
+            )
+            return False
+        self._tracked_socket = connection._sock  # noqa: SLF001
+        self._give_back_unread()
+        return True
+
+    def _give_back_unread(self) -> None:
+        """Put back what was reserved by requests whose answers were lost with their connection."""
+        with self.conn_or_acquire() as client:
+            for moment in tuple(_unanswered):
+                for tag in client.zrange(self.unacked_index_key, moment, moment, byscore=True):
+                    self.qos.restore_by_tag(tag, client)
+                _unanswered.discard(moment)
+
+    def _read_announcements(self) -> bool:
+        self._announcements.read()
+        # The answer to a request may be on its way: found empty before it changed.
+        self._changed = True
+        self._waits_until = 0.0
+        return True
+
+
+class _Announcements:
+    """The connection by which Redis tells of changes."""
+
+    def __init__(self, pool: Any) -> None:
+        self.connection = pool.get_connection()
+        self.number = _command(self.connection, "CLIENT", "ID")
+        if str(self.connection.protocol) == _RESP2:
+            _command(self.connection, "SUBSCRIBE", "__redis__:invalidate")
+
+    def read(self) -> None:
+        """Read all that have come, at least one."""
+        self.connection.read_response(push_request=True)
+        while self.connection.can_read(timeout=0):
+            self.connection.read_response(push_request=True)
+
+
+def _command(connection: Any, *words: Any) -> Any:
+    connection.send_command(*words)
+    return connection.read_response()
+
+
+def _envelope(item: bytes) -> Any:
+    """Return what kombu has put around a message.
+
+    Raises:
+        ValueError: If it is not what kombu would put around one.
+    """
+    message = _loads(item.decode())
+    properties = message.get("properties") if isinstance(message, Mapping) else None
+    info = properties.get("delivery_info") if isinstance(properties, Mapping) else None
+    where = info.keys() if isinstance(info, Mapping) else ()
+    tag = properties.get("delivery_tag") if isinstance(properties, Mapping) else None
+    if not isinstance(tag, str) or not {"exchange", "routing_key"} <= {*where}:
+        raise ValueError("it does not say what it is called and where it belongs")
+    return message
+
+
+def _shown(item: bytes) -> str:
+    text = str(_safe_repr(item))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
