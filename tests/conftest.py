@@ -1,0 +1,43 @@
+"""What all tests share: services of their own, for one test each."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import services
+
+_SERVICES = {"redis_url", "rabbitmq_url", "rabbitmq_queue", "postgres_dsn"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a service, so that `-m "not services"` leaves it out."""
+    for item in items:
+        if _SERVICES & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("services")
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """The URL of an empty Redis database."""
+    with services.redis_database() as url:
+        yield url
+
+
+@pytest.fixture
+def rabbitmq_url() -> str:
+    """RabbitMQ's URL. Its queues are shared with other tests: use `rabbitmq_queue` too."""
+    return services.rabbitmq_url()
+
+
+@pytest.fixture
+def rabbitmq_queue() -> Iterator[str]:
+    """The name of a RabbitMQ queue for this test alone, such as for `task_default_queue`."""
+    with services.rabbitmq_queue() as name:
+        yield name
+
+
+@pytest.fixture
+def postgres_dsn() -> Iterator[str]:
+    """The DSN of an empty PostgreSQL database."""
+    with services.postgres_database() as dsn:
+        yield dsn

@@ -1,0 +1,129 @@
+"""A client that gets into every situation and shows all it can: `python -m ... <situation>`."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.result import AsyncResult
+
+from pico_celery import CelerySettings, TaskResult, with_options
+from tests.integration.apps.security import Accounts, app, container
+
+PASSWORD = os.environ["TEST_SECRET"]
+accounts = container.get(Accounts)
+stranger = Celery("stranger", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)
+
+
+def show(*what: object) -> None:
+    print(*what, flush=True)  # noqa: T201
+
+
+def attempt(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call, and show what comes of it: what it returns, or its traceback."""
+    try:
+        value = function(*args, **kwargs)
+    except Exception:  # noqa: BLE001
+        show(traceback.format_exc())
+    else:
+        show(function, repr(value), str(value), vars(value) if isinstance(value, AsyncResult) else "")
+        return value
+    return None
+
+
+def finish(result: Any) -> None:
+    attempt(result.get, timeout=20)
+    show(result.state, result.traceback)
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return value
+
+
+def work() -> None:
+    """Send tasks that succeed, fail, retry, wait, are revoked, and cannot be sent."""
+    for result in (
+        accounts.open("ada", PASSWORD, token=PASSWORD),
+        accounts.open(user="ada", password=PASSWORD),
+        accounts.fail("ada", PASSWORD),
+        accounts.retry("ada", PASSWORD),
+        accounts.retry_plain("ada", PASSWORD),
+        accounts.unknown("ada", PASSWORD),
+        # By somebody who has no stub:
+        stranger.send_task("accounts.retry", ["ada"], {"password": PASSWORD}),
+    ):
+        show(repr(result))
+        finish(result)
+    attempt(accounts.open, "ada", PASSWORD, 1, 2)
+    attempt(accounts.open, "ada", PASSWORD, user="eve")
+    attempt(accounts.open, "ada", {PASSWORD})
+    attempt(asyncio.run, accounts.aopen("ada", {PASSWORD}))
+    waiting = [accounts.wait("ada", PASSWORD), accounts.wait_plain("ada", password=PASSWORD)]
+    later = with_options(accounts, countdown=60).open("ada", PASSWORD)
+    inspect = app.control.inspect(timeout=5, limit=1)
+    until(lambda: len(next(iter((inspect.active() or {}).values()), [])) == len(waiting))
+    for question in ("active", "scheduled", "reserved", "revoked", "stats", "conf", "report", "registered", "memdump"):
+        show(question, getattr(inspect, question)())
+    show(inspect.query_task(waiting[0].id, later.id))
+    for result in (*waiting, later):
+        result.revoke(terminate=True)
+    for result in waiting:
+        finish(result)
+
+
+def settings() -> None:
+    """Show what can be shown of the settings."""
+    made = container.get(CelerySettings)
+    show(repr(made), str(made), f"{made}")
+    show(repr(app), app.conf.humanize(with_defaults=False), app.bugreport())
+    show(app.connection_for_write().as_uri(), repr(app.connection_for_write()), app.backend.as_uri(), repr(app.backend))
+    show(json.dumps(app.conf.table(censored=True), default=repr))
+    attempt(lambda: CelerySettings(broker_url=app.conf.broker_url, brokr_url="x"))
+    attempt(lambda: CelerySettings(backend_url=app.conf.result_backend, result_backend="redis://elsewhere"))
+
+
+def unreachable() -> None:
+    """Send where nobody listens, and wait for results there."""
+    attempt(with_options(accounts, retry=False).open, "ada", PASSWORD)
+
+    async def send() -> None:
+        await with_options(accounts, publish_timeout=0.5).aopen("ada", PASSWORD)
+
+    attempt(asyncio.run, send())
+
+    async def wait() -> None:
+        await TaskResult("an-id", app=app).wait(timeout=0.5)
+
+    attempt(asyncio.run, wait())
+
+
+def send() -> None:
+    """Send a task and wait for nothing."""
+    accounts.open("ada", PASSWORD)
+
+
+def wait() -> None:
+    """Send a task and await its result."""
+
+    async def send_and_wait() -> None:
+        result = await accounts.aopen("ada", PASSWORD)
+        show("awaited", await result.wait(timeout=15))
+
+    attempt(asyncio.run, send_and_wait())
+
+
+SITUATIONS = {"work": work, "settings": settings, "unreachable": unreachable, "send": send, "await": wait}
+
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+for situation in sys.argv[1:]:
+    SITUATIONS[situation]()

@@ -1,0 +1,42 @@
+"""One worker for each pool, which all tests of that pool share."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from tests import services
+from tests.integration.pools import POOLS, Pool
+from tests.integration.shared import Records, SharedWorker
+from tests.integration.stations import at_once
+from tests.integration.workers import running_worker, sender
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on a shared worker as needing services."""
+    for item in items:
+        if "worker" in getattr(item, "fixturenames", ()):
+            item.add_marker("services")
+
+
+@pytest.fixture(scope="session", params=POOLS, ids=str)
+def pool(request: pytest.FixtureRequest) -> Pool:
+    """Each pool in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def worker(pool: Pool) -> Iterator[SharedWorker]:
+    """A worker of the pool that runs the tasks of tests/integration/apps/suite.py."""
+    with services.redis_database() as url, sender(url, url) as app:
+        records = Records(url)
+        with running_worker("suite", *pool.options, "-E", broker=url, backend=url) as process, records.redis:
+            yield SharedWorker(pool, process, url, app, records)
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[Any, "Future[None]"]]:
+    """The scenarios of a module, which run some at a time."""
+    with at_once(request) as running:
+        yield running

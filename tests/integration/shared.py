@@ -1,0 +1,59 @@
+"""What the tests of a shared worker have in hand."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import redis
+from celery import Celery
+from celery.result import AsyncResult
+
+from tests.integration.pools import Pool
+from tests.integration.workers import Worker
+
+_T = TypeVar("_T")
+
+
+class Records:
+    """What the tasks have recorded in Redis, in order."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url, decode_responses=True)
+
+    def of(self, key: str) -> list[str]:
+        """Return what is recorded under a key, such as a task's id, so far."""
+        return self.redis.lrange(f"record:{key}", 0, -1)
+
+    def until(self, key: str, last: str, timeout: float = 20) -> list[str]:
+        """Return what is recorded under a key as soon as `last` is."""
+        return eventually(lambda: (found := self.of(key)) and last in found and found, timeout, lambda: self.of(key))
+
+
+def eventually(condition: Callable[[], _T], timeout: float = 20, explain: Callable[[], object] = str) -> _T:
+    """Return what a condition says as soon as that is true."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"It did not happen within {timeout} s: {explain()}")
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class SharedWorker:
+    """A worker of a pool, and who sends to it."""
+
+    pool: Pool
+    process: Worker
+    url: str
+    app: Celery
+    records: Records
+
+    def send(self, name: str, *args: object, **options: object) -> AsyncResult:
+        return self.app.send_task(name, args, **options)
+
+    def get(self, name: str, *args: object, **options: object) -> object:
+        return self.send(name, *args, **options).get(timeout=30)

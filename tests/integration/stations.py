@@ -1,0 +1,176 @@
+"""A broker, a result backend, workers between them, and who sends to them: for tests of what goes wrong there."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pytest
+from celery import Celery
+from kombu import Queue
+
+from tests import services
+from tests.integration.shared import Records, eventually
+from tests.integration.workers import Worker, running_worker, sender
+
+KINDS = ("redis", "rabbitmq", "quorum")
+
+# What a test looks for in the log of a worker that did well.
+TROUBLE = ("Traceback", "BlockingSwitchOutError", "RuntimeWarning", "never awaited", "Unrecoverable", "CRITICAL")
+
+
+@dataclass(frozen=True)
+class Station:
+    """Where workers run the tasks of tests/integration/apps/endurance.py.
+
+    Args:
+        kind: One of KINDS.
+        broker: The broker's URL.
+        backend: A Redis that nothing happens to: it keeps the records, and the results if they are not elsewhere.
+        results: The result backend's URL, if it is another.
+        queue: The queue's name.
+        app: Sends.
+        records: What the tasks have recorded.
+    """
+
+    kind: str
+    broker: str
+    backend: str
+    results: str
+    queue: str
+    app: Celery
+    records: Records
+
+    def worker(
+        self,
+        *options: str,
+        broker: str = "",
+        pool: str = "gevent",
+        settings: dict[str, object] | None = None,
+        **more: str,
+    ) -> AbstractContextManager[Worker]:
+        """Run a worker until the block ends.
+
+        Args:
+            *options: Of `celery worker`.
+            broker: Where the worker finds the broker, if not where the station does.
+            pool: The pool.
+            settings: Celery's.
+            **more: Environment variables.
+        """
+        quorum = {"TEST_QUORUM": "1"} if self.kind == "quorum" else {}
+        return running_worker(
+            "endurance",
+            *("-P", pool, "-c", "2" if pool == "prefork" else "20", *options),
+            broker=broker or self.broker,
+            backend=self.backend,
+            queue=self.queue,
+            **quorum,
+            TEST_RESULTS_URL=self.results,
+            TEST_SETTINGS=json.dumps(settings or {}),
+            **more,
+        )
+
+    def send(self, name: str, *args: object, **options: object) -> str:
+        """Send a task and return its id."""
+        return self.app.send_task(f"endurance.{name}", args, ignore_result=False, **options).id
+
+    def state(self, task_id: str) -> str:
+        return self.app.backend.get_state(task_id)
+
+    def of(self, task_id: str) -> list[str]:
+        """What a task has recorded."""
+        return self.records.of(task_id)
+
+    def until(self, what: str, *task_ids: str, count: int = 1, timeout: float = 30) -> None:
+        """Wait until each task has recorded something so often."""
+
+        def records() -> list[list[str]]:
+            return [self.of(task_id) for task_id in task_ids]
+
+        eventually(lambda: all(found.count(what) >= count for found in records()), timeout, records)
+
+    def let_go(self, key: str) -> None:
+        """Let the tasks finish that wait for a key."""
+        self.records.redis.incr(f"arrivals:{key}")
+
+
+def queue_of(kind: str, name: str) -> Queue:
+    """Return a queue as senders and workers declare it.
+
+    Args:
+        kind: One of KINDS.
+        name: The queue's.
+    """
+    arguments = {"x-queue-type": "quorum"} if kind == "quorum" else {}
+    return Queue(name, routing_key=name, queue_arguments=arguments)
+
+
+@contextmanager
+def station(kind: str, broker: str = "", results: str = "") -> Iterator[Station]:
+    """Set up a station.
+
+    Args:
+        kind: One of KINDS.
+        broker: The broker's URL, if it is one of the test's own.
+        results: The result backend's URL, if the records are to be elsewhere.
+    """
+    with ExitStack() as stack:
+        backend = stack.enter_context(services.redis_database())
+        queue = "celery" if kind == "redis" else stack.enter_context(services.rabbitmq_queue())
+        if not broker:
+            broker = backend if kind == "redis" else services.rabbitmq_url()
+        app = stack.enter_context(sender(broker, results or backend, queue))
+        app.conf.task_queues = [queue_of(kind, queue)]
+        records = Records(backend)
+        stack.callback(records.redis.close)
+        yield Station(kind, broker, backend, results, queue, app, records)
+
+
+Scenario: TypeAlias = Callable[[Station], None]
+
+
+def on(*kinds: str) -> Callable[[Scenario], Scenario]:
+    """Say on which kinds of broker a scenario is to be run."""
+
+    def mark(scenario: Scenario) -> Scenario:
+        scenario.kinds = kinds  # type: ignore[attr-defined]
+        return scenario
+
+    return mark
+
+
+def scenarios(module: str) -> list[Any]:
+    """Return the scenarios of a module as parameters of a test, once for each kind of broker."""
+    found = [item for item in vars(sys.modules[module]).values() if hasattr(item, "kinds")]
+    return [
+        pytest.param((item, kind), id=f"{item.__name__}-{kind}".replace("_", " "))
+        for item in found
+        for kind in item.kinds
+    ]
+
+
+@contextmanager
+def at_once(request: pytest.FixtureRequest, workers: int = 4) -> Iterator[dict[Any, "Future[None]"]]:
+    """Run a module's scenarios, some at a time: what they do is mostly wait. Each is as far as its test asks for it."""
+    params = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    wanted = [callspec.params["scenario"] for callspec in params if callspec and "scenario" in callspec.params]
+    with ThreadPoolExecutor(workers) as threads:
+        outcomes = {scenario: threads.submit(_run, *scenario) for scenario in wanted}
+        yield outcomes
+        for outcome in outcomes.values():
+            outcome.cancel()
+
+
+def _run(scenario: Scenario, kind: str) -> None:
+    with station(kind) as place:
+        scenario(place)
+
+
+def assert_quiet(worker: Worker) -> None:
+    """Check that nothing went wrong in a worker by its log."""
+    found = [line for line in worker.lines if any(word in line for word in TROUBLE)]
+    assert not found, worker.log

@@ -1,0 +1,100 @@
+"""A worker that is killed: what it had in hand is executed by those that live, without a restart."""
+
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from tests.integration.shared import eventually
+from tests.integration.stations import KINDS, Station, on, scenarios
+
+VISIBILITY_TIMEOUT = 4
+SETTINGS = {
+    "broker_transport_options": {
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+}
+EXECUTED_BY_THE_NEXT = ["began", "began", "finished", "cleaned up"]
+
+
+def left_in_redis(place: Station) -> int:
+    """Count the messages that Redis keeps as not acknowledged."""
+    return place.records.redis.hlen("unacked")
+
+
+@on(*KINDS)
+def a_killed_workers_tasks_are_executed_by_one_that_lives(place: Station) -> None:
+    with place.worker(settings=SETTINGS) as killed:
+        running = [place.send("late", "key") for _ in range(5)]
+        place.until("began", *running)
+        with place.worker(settings=SETTINGS):
+            killed.process.kill()
+            killed.wait()
+            place.let_go("key")
+            died = time.monotonic()
+            place.until("cleaned up", *running)
+            took = time.monotonic() - died
+            assert [place.of(task) for task in running] == [EXECUTED_BY_THE_NEXT] * 5
+            assert took < (3 * VISIBILITY_TIMEOUT if place.kind == "redis" else VISIBILITY_TIMEOUT)
+            eventually(lambda: left_in_redis(place) == 0)
+
+
+@on("redis")
+def a_busy_worker_finds_the_messages_too(place: Station) -> None:
+    """One that never has two quiet seconds."""
+    with place.worker(settings=SETTINGS) as killed:
+        running = [place.send("late", "key") for _ in range(5)]
+        place.until("began", *running)
+        with place.worker(settings=SETTINGS):
+            killed.process.kill()
+            killed.wait()
+            place.let_go("key")
+            deadline = time.monotonic() + 4 * VISIBILITY_TIMEOUT
+            while not all("finished" in place.of(task) for task in running):
+                assert time.monotonic() < deadline, [place.of(task) for task in running]
+                place.until("cleaned up", place.send("early", "key"))
+
+
+@on("redis")
+def what_waits_for_its_time_or_its_turn_is_not_lost(place: Station) -> None:
+    with place.worker("-c", "2", settings=SETTINGS) as killed:
+        running = [place.send("late", "key") for _ in range(2)]
+        place.until("began", *running)
+        in_turn = place.send("late", "key")
+        in_time = place.send("late", "key", countdown=5)
+        killed.wait_for_log(rf"{in_turn}\] received")
+        with place.worker(settings=SETTINGS):
+            killed.process.kill()
+            killed.wait()
+            place.let_go("key")
+            place.until("cleaned up", *running, in_turn, in_time)
+            assert place.of(in_turn) == place.of(in_time) == ["began", "finished", "cleaned up"]
+
+
+@on("redis")
+def what_outlasts_the_visibility_timeout_runs_once(place: Station) -> None:
+    def renewed(since: float) -> bool:
+        latest = place.records.redis.zrange("unacked_index", 0, -1, withscores=True)
+        return len(latest) == 2 and min(score for _, score in latest) > since + 2 * VISIBILITY_TIMEOUT
+
+    with place.worker(settings=SETTINGS) as worker, place.worker(settings=SETTINGS) as other:
+        began = time.time()
+        running = place.send("late", "key")
+        place.until("began", running)
+        waiting = place.send("late", "key", countdown=3 * VISIBILITY_TIMEOUT)
+        eventually(lambda: renewed(began), 6 * VISIBILITY_TIMEOUT)
+        place.let_go("key")
+        place.until("cleaned up", running, waiting)
+        eventually(lambda: left_in_redis(place) == 0)
+        assert worker.stop() == other.stop() == 0
+        assert place.of(running) == place.of(waiting) == ["began", "finished", "cleaned up"]
+
+
+@pytest.mark.services
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("scenario", scenarios(__name__))
+def test_crash(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
+    outcomes[scenario].result()

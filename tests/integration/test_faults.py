@@ -1,0 +1,174 @@
+"""Brokers and result backends that end, stall and are cut off: a worker comes back, and runs nothing twice."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.integration.faults import Network, OwnRedis, network, own_redis, rabbitmq_vhost, rabbitmqctl
+from tests.integration.shared import eventually
+from tests.integration.stations import KINDS, Station, on, scenarios, station
+from tests.integration.workers import Worker
+
+FINISHED = ["began", "finished", "cleaned up"]
+
+# So that a connection on which nothing comes any more is given up soon.
+IMPATIENT = {
+    "broker_heartbeat": 2,
+    "broker_transport_options": {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+        "health_check_interval": 1,
+        "unacked_restore_interval": 1,
+    },
+}
+
+
+class Running:
+    """Tasks that run while something goes wrong: some end meanwhile, some after it, and some begin after it."""
+
+    def __init__(self, place: Station, worker: Worker) -> None:
+        self.place = place
+        self.worker = worker
+        self.meanwhile = [place.send(task, "meanwhile") for task in ("late", "late", "early")]
+        self.afterwards = [place.send(task, "afterwards") for task in ("late", "late", "early")]
+        place.until("began", *self.meanwhile, *self.afterwards)
+
+    def end_meanwhile(self) -> None:
+        self.place.let_go("meanwhile")
+        self.place.until("cleaned up", *self.meanwhile)
+
+    def check(self) -> None:
+        """Check that the worker is back, and that each task has run once."""
+        place = self.place
+        fresh = [place.send("late", "afterwards") for _ in range(3)]
+        place.until("began", *fresh)
+        place.let_go("afterwards")
+        place.until("cleaned up", *self.afterwards, *fresh)
+        tasks = (*self.meanwhile, *self.afterwards, *fresh)
+        eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"})
+        assert self.worker.stop() == 0
+        # Whatever is still to be delivered again comes to this one.
+        with place.worker(settings=IMPATIENT):
+            place.until("cleaned up", place.send("late", "afterwards"))
+            assert [place.of(task) for task in tasks] == [FINISHED] * len(tasks), self.worker.log
+
+
+@contextmanager
+def own_redis_and_worker() -> Iterator[tuple[OwnRedis, Running]]:
+    with own_redis() as server, station("redis", server.url) as place, place.worker(settings=IMPATIENT) as worker:
+        yield server, Running(place, worker)
+
+
+@contextmanager
+def network_and_worker(place: Station) -> Iterator[tuple[Network, Running]]:
+    with network(place.broker) as (between, url), place.worker(broker=url, settings=IMPATIENT) as worker:
+        yield between, Running(place, worker)
+
+
+@on("redis")
+def redis_is_restarted(_: Station) -> None:
+    with own_redis_and_worker() as (server, running):
+        server.stop()
+        running.worker.wait_for_log("Connection to broker lost")
+        running.end_meanwhile()
+        server.start()
+        running.check()
+
+
+@on("redis")
+def redis_kills_its_clients(_: Station) -> None:
+    with own_redis_and_worker() as (server, running):
+        server.kill_clients()
+        running.end_meanwhile()
+        server.kill_clients()
+        running.check()
+
+
+@on("redis")
+def redis_stalls_for_a_moment(_: Station) -> None:
+    with own_redis_and_worker() as (server, running):
+        server.stall()
+        running.end_meanwhile()
+        server.go_on()
+        running.check()
+
+
+@on("redis")
+def redis_stalls_for_longer_than_the_worker_waits(_: Station) -> None:
+    with own_redis_and_worker() as (server, running):
+        server.stall()
+        running.end_meanwhile()
+        running.worker.wait_for_log("Connection to broker lost")
+        server.go_on()
+        running.check()
+
+
+@on(*KINDS)
+def connections_are_cut(place: Station) -> None:
+    with network_and_worker(place) as (between, running):
+        between.cut()
+        running.end_meanwhile()
+        running.worker.wait_for_log("Connection to broker lost")
+        between.cut()
+        running.check()
+
+
+@on(*KINDS)
+def the_broker_cannot_be_reached(place: Station) -> None:
+    with network_and_worker(place) as (between, running):
+        between.refuse()
+        running.worker.wait_for_log("Connection to broker lost")
+        running.end_meanwhile()
+        between.recover()
+        running.check()
+
+
+@on(*KINDS)
+def the_network_loses_what_is_sent(place: Station) -> None:
+    with network_and_worker(place) as (between, running):
+        between.lose()
+        running.worker.wait_for_log("Connection to broker lost", 60)
+        running.end_meanwhile()
+        between.recover()
+        running.check()
+
+
+@on("redis")
+def rabbitmq_closes_all_connections(_: Station) -> None:
+    with rabbitmq_vhost() as (name, url), station("rabbitmq", url) as place, place.worker(settings=IMPATIENT) as worker:
+        running = Running(place, worker)
+        rabbitmqctl("close_all_connections", "--vhost", name, "a test")
+        worker.wait_for_log("Connection to broker lost")
+        running.end_meanwhile()
+        running.check()
+
+
+@on("redis")
+def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
+        tasks = [place.send(task, "meanwhile") for task in ("late", "early")]
+        place.until("began", *tasks)
+        server.stop()
+        place.let_go("meanwhile")
+        place.until("finished", *tasks)
+        worker.wait_for_log("Failed operation _store_result")
+        server.start()
+        eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"}, 30)
+        assert worker.stop() == 0
+        assert [place.of(task) for task in tasks] == [FINISHED] * 2
+        started = time.monotonic()
+        with place.worker():
+            place.until("cleaned up", place.send("late", "meanwhile"))
+            assert time.monotonic() - started < 30
+            assert [place.of(task) for task in tasks] == [FINISHED] * 2
+
+
+@pytest.mark.services
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("scenario", scenarios(__name__))
+def test_fault(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
+    outcomes[scenario].result()

@@ -1,0 +1,378 @@
+"""Handlers and messages that would harm a worker: it lives, says what happened, and accounts for each message."""
+
+import json
+import pickle
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery.exceptions import NotRegistered, TimeLimitExceeded
+from celery.result import AsyncResult
+from hypothesis import Phase, given, settings
+from kombu.exceptions import EncodeError
+
+from pico_celery_core.errors import HandlerArgumentsError, HandlerCancelledError, HandlerExitError
+from tests import services
+from tests.integration.apps.poisons import BASE_EXCEPTIONS, EXCEPTIONS
+from tests.integration.shared import eventually
+from tests.integration.workers import Worker, running_worker, sender
+from tests.worker.messages import content_types, encodings, headers, payloads
+
+pytestmark = pytest.mark.services
+
+OPTIONS = ("-P", "gevent", "-c", "20", "-E")
+
+# What a worker says when it is worse off than with one task or message less.
+HARM = ("Unrecoverable error", "Connection to broker lost", "<Greenlet at")
+
+
+@dataclass
+class Poisoned:
+    """A worker, who sends to it, and where its log stood when the test began."""
+
+    process: Worker
+    app: Celery
+    redis: "redis.Redis"
+    began: int = field(default=0)
+
+    def send(self, name: str, *args: Any, **options: Any) -> AsyncResult:
+        return self.app.send_task(name, args, **options)
+
+    def get(self, name: str, *args: Any, **options: Any) -> Any:
+        return self.send(name, *args, **options).get(timeout=15)
+
+    def publish(self, body: Any, **message: Any) -> None:
+        """Send a message as it is."""
+        with self.app.producer_pool.acquire() as producer:
+            producer.publish(body, routing_key=self.app.conf.task_default_queue, retry=False, **message)
+
+    def logged(self, pattern: str) -> None:
+        """Wait until the worker has logged it since the test began."""
+        self.process.wait_for_log(pattern, 10, after=self.began)
+
+
+@contextmanager
+def others_left_out(client: "redis.Redis", url: str) -> Iterator[Callable[[], set[str]]]:
+    """Look at a database's connections, but not at those that an earlier test has forgotten to close."""
+    database = int(url.rpartition("/")[2])
+
+    def connections() -> set[str]:
+        return {known["id"] for known in client.client_list() if int(known["db"]) == database}
+
+    others = connections()
+    yield lambda: connections() - others
+
+
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def running(request: pytest.FixtureRequest) -> Iterator[Poisoned]:
+    """One worker for all poison on a broker, which in the end is as well as in the beginning."""
+    with services.redis_database() as url, services.rabbitmq_queue() as queue:
+        broker = url if request.param == "redis" else services.rabbitmq_url()
+        with (
+            redis.Redis.from_url(url) as client,
+            others_left_out(client, url) as connections,
+            sender(broker, url, queue) as app,
+            running_worker("poison", *OPTIONS, broker=broker, backend=url, queue=queue) as process,
+        ):
+            poisoned = Poisoned(process, app, client)
+            assert poisoned.get("poison.normal", 1) == 1
+            known = connections()
+            yield poisoned
+            assert known <= connections(), "the worker has connected again"
+            assert process.stop() == 0
+            assert [line for line in process.lines if "never awaited" in line] == []
+            assert client.llen(queue) == 0
+            if request.param == "rabbitmq":
+                with app.connection_for_read() as connection:
+                    assert connection.default_channel.queue_declare(queue, passive=True).message_count == 0
+
+
+@pytest.fixture
+def worker(running: Poisoned) -> Iterator[Poisoned]:
+    """The worker, which after each test runs a task, and has told the broker about every message."""
+    running.began = len(running.process.lines)
+    yield running
+    assert running.get("poison.normal", 7) == 7
+    log = "".join(running.process.lines[running.began :])
+    assert [harm for harm in HARM if harm in log] == []
+    eventually(lambda: running.redis.hlen("unacked") == 0)
+
+
+@pytest.fixture
+def redis_worker(worker: Poisoned) -> Poisoned:
+    if worker.app.connection_for_write().transport.driver_type != "redis":
+        pytest.skip("of Redis alone")
+    return worker
+
+
+# Handlers
+
+
+@pytest.mark.parametrize("task", ["poison.raise_base", "poison.raise_base_late", "poison.child_raises_base"])
+@pytest.mark.parametrize("name", BASE_EXCEPTIONS)
+def test_what_is_no_exception_fails_the_task(worker: Poisoned, task: str, name: str) -> None:
+    result = worker.send(task, name)
+    error = HandlerCancelledError if name == "CancelledError" else HandlerExitError
+    with pytest.raises(error, match=rf"{task}\[{result.id}\].*{name}"):
+        result.get(timeout=15)
+    assert result.state == "FAILURE"
+    if name != "GeneratorExit":  # whose traceback Python drops on its way from task to task
+        assert "raise base_exception(name)" in result.traceback
+    worker.logged(rf"{result.id}\] raised unexpected: {error.__name__}")
+
+
+@pytest.mark.parametrize("name", BASE_EXCEPTIONS)
+def test_what_a_callback_of_the_loop_raises_ends_nothing(worker: Poisoned, name: str) -> None:
+    assert worker.get("poison.callback_raises_base", name) == "went on"
+
+
+def test_clean_up_that_exits_changes_nothing(worker: Poisoned) -> None:
+    assert worker.get("poison.cleanup") == "done"
+    worker.logged(r"Clean-up FailingCleanups\.exit of poison\.cleanup\[.*\] failed")
+    worker.logged(r"Clean-up FailingCleanups\.exit_later of poison\.cleanup\[.*\] failed")
+
+
+def test_a_component_whose_making_exits_fails_the_task(worker: Poisoned) -> None:
+    with pytest.raises(HandlerExitError, match=r"SystemExit\(5\)"):
+        worker.get("poison.constructor")
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_exceptions_that_nobody_can_pickle_or_show_fail_the_task(worker: Poisoned, name: str) -> None:
+    result = worker.send("poison.raise", name)
+    result.get(timeout=15, propagate=False)
+    assert result.state == "FAILURE"
+    assert "raise exception(name)" in result.traceback
+    worker.logged(rf"{result.id}\] raised unexpected")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    {
+        "object": "Object of type object is not JSON serializable",
+        "nested": "Object of type object is not JSON serializable",
+        "circular": "Circular reference detected",
+        "deep": "maximum recursion depth exceeded|Circular reference|too many nested",
+        "keys": "keys must be str, int, float, bool or None, not tuple",
+        "class": "Object of type type is not JSON serializable",
+        "unshowable": "Object of type Unshowable is not JSON serializable",
+        "exception": "Object of type ValueError is not JSON serializable",
+    }.items(),
+)
+def test_a_result_that_nobody_can_encode_fails_the_task_and_names_the_type(
+    worker: Poisoned, name: str, problem: str
+) -> None:
+    result = worker.send("poison.return", name)
+    with pytest.raises(EncodeError, match=problem):
+        result.get(timeout=15)
+    worker.logged(rf"{result.id}\] raised unexpected: EncodeError")
+
+
+def test_recursion_without_end_fails_the_task(worker: Poisoned) -> None:
+    with pytest.raises(RecursionError):
+        worker.get("poison.recurse")
+
+
+def test_a_traceback_of_nine_hundred_frames_is_stored_whole(worker: Poisoned) -> None:
+    result = worker.send("poison.trace", 900)
+    with pytest.raises(ValueError, match="far down"):
+        result.get(timeout=15)
+    assert all(f"in f{number}\n" in result.traceback for number in (0, 450, 900))
+
+
+@pytest.mark.parametrize("task", ["poison.hang", "poison.block"])
+def test_a_handler_that_never_returns_is_ended_by_its_time_limit(worker: Poisoned, task: str) -> None:
+    with pytest.raises(TimeLimitExceeded):
+        worker.get(task, time_limit=0.3)
+    worker.logged(rf"Hard time limit \(0\.3s\) exceeded for {task}")
+
+
+def test_a_handler_forks(worker: Poisoned) -> None:
+    assert worker.get("poison.fork") == 7
+    assert worker.get("poison.subprocess") == "through a cat"
+
+
+def test_ten_megabytes_come_and_go(worker: Poisoned) -> None:
+    assert worker.get("poison.size", "x" * 10_000_000) == 10_000_000
+    assert len(worker.get("poison.big", 10_000_000)) == 10_000_000
+
+
+def test_arguments_that_do_not_fit_fail_the_task(worker: Poisoned) -> None:
+    for arguments in ([], [1, 2]):
+        with pytest.raises(HandlerArgumentsError, match="do not fit"):
+            worker.get("poison.normal", *arguments)
+
+
+# Messages
+
+
+class Payload:
+    """A pickle of it writes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "a stranger's code has run")
+
+
+def message(
+    body: Any = "[[1], {}, {}]", *, without: str = "", headers: Any = None, **properties: Any
+) -> dict[str, Any]:
+    """Return a message for a task that returns 1, and what is wrong with it."""
+    sent = {"task": "poison.normal", "id": str(uuid.uuid4()), "lang": "py", **(headers or {})}
+    sent.pop(without, None)
+    return {
+        "body": body,
+        "headers": sent,
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+        **properties,
+    }
+
+
+PROPERTIES = {
+    "delivery_info": {"exchange": "", "routing_key": "celery"},
+    "delivery_tag": "x",
+    "body_encoding": "base64",
+}
+
+
+def protocol_1(**body: Any) -> dict[str, Any]:
+    """Return a message as Celery 3 has sent them: all that is said of the task is in its body."""
+    made = message(json.dumps(body))
+    made["headers"] = {}
+    return made
+
+
+INVALID = r"Received invalid task message: "
+DECODE = r"Can't decode message body"
+UNKNOWN = r"Received and deleted unknown message"
+REJECTED = r"A message cannot be received and is rejected"
+
+MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "not JSON": (message("{not json"), DECODE),
+    "not UTF-8": (message(b"\xff\xfe\x00"), DECODE),
+    "deeper than a hundred thousand lists": (message("[" * 100_000 + "]" * 100_000), DECODE),
+    "compressed, but not": (message(headers={"compression": "application/x-gzip"}), DECODE),
+    "of an unknown compression": (message(headers={"compression": "application/x-nothing"}), DECODE),
+    "empty": (message(b""), INVALID + "its body is not of three parts"),
+    "of no content type": (message(content_type="application/data"), INVALID + "its body is not of three parts"),
+    "of an unknown content type": (message(content_type="application/x-nothing"), INVALID + "Refusing to deserialize"),
+    "YAML": (message(content_type="application/x-yaml"), INVALID + "Refusing to deserialize"),
+    "plain text": (message(content_type="text/plain"), INVALID + "Refusing to deserialize"),
+    "null": (message("null"), INVALID + "its body is not of three parts"),
+    "a number": (message("5"), INVALID + "its body is not of three parts"),
+    "a text": (message('"abcd"'), INVALID + "its body is not of three parts"),
+    "a mapping": (message('{"a": 1}'), INVALID + "its body is not of three parts"),
+    "of two parts": (message("[[1], {}]"), INVALID + "its body is not of three parts"),
+    "of four parts": (message("[[1], {}, {}, {}]"), INVALID + "its body is not of three parts"),
+    "with text for arguments": (message('["ab", {}, {}]'), INVALID + "its positional arguments are no list"),
+    "without arguments": (message("[null, {}, {}]"), INVALID + "its positional arguments are no list"),
+    "with a list for keyword arguments": (message("[[1], [], {}]"), INVALID + "its keyword arguments are no mapping"),
+    "with a list for its third part": (message("[[1], {}, [1]]"), INVALID + "the third part of its body is no mapping"),
+    "with a chain of numbers": (message('[[1], {}, {"chain": [5]}]'), INVALID + "its chain is no list of signatures"),
+    "with a number for callbacks": (message('[[1], {}, {"callbacks": 5}]'), INVALID + "its callbacks is no list"),
+    "without an id": (message(without="id"), INVALID + "it has no id"),
+    "with a null for an id": (message(headers={"id": None}), INVALID + "it has no id"),
+    "with a list for an id": (message(headers={"id": [1]}), INVALID + "it has no id"),
+    "without a task": (message(without="task"), UNKNOWN),
+    "with a list for a task": (message(headers={"task": [1]}), INVALID + "its task's name is no text"),
+    "with a list for another name": (message(headers={"shadow": [1]}), INVALID + "its other name is no text"),
+    "with one time limit": (message(headers={"timelimit": [5]}), INVALID + "its time limits are not two numbers"),
+    "with text for time limits": (message(headers={"timelimit": ["5", "6"]}), INVALID + "its time limits are not two"),
+    "with a number for stamps": (message(headers={"stamped_headers": 5}), INVALID + "its stamped headers are no list"),
+    "with text for retries": (message(headers={"retries": "x"}), INVALID + "its number of retries is no number"),
+    "to be run yesterday": (message(headers={"eta": "yesterday"}), INVALID + "invalid ETA value"),
+    "to be run at 5": (message(headers={"eta": 5}), REJECTED + ".*TypeError|" + INVALID + "invalid ETA"),
+    "that expires at x": (message(headers={"expires": "x"}), INVALID + "invalid expires value"),
+    "without a task that has no id": (
+        message(without="id", headers={"task": "poison.unknown"}),
+        INVALID + "it has no id",
+    ),
+    "of protocol 1, without an id": (protocol_1(task="poison.normal", args=[1], kwargs={}), INVALID + "it has no id"),
+    "of protocol 1, with a number for arguments": (
+        protocol_1(task="poison.normal", id="an-id", args=5, kwargs={}),
+        INVALID + "its positional arguments are no list",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_a_message_that_is_none_is_rejected_and_logged(worker: Poisoned, kind: str) -> None:
+    sent, reason = MESSAGES[kind]
+    worker.publish(**sent)
+    worker.logged(reason)
+
+
+def test_a_message_of_pickle_is_refused_and_not_read(worker: Poisoned, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    payload = pickle.dumps([[Payload(witness)], {}, {}])
+    pickle.loads(payload)
+    assert witness.exists(), "the payload is one that works"
+    witness.unlink()
+    properties = {"content_type": "application/x-python-serialize", "content_encoding": "binary"}
+    worker.publish(**message(payload, **properties))
+    worker.logged(INVALID + r"Refusing to deserialize untrusted content of type pickle")
+    worker.publish(**{**message(payload, **properties), "headers": {}})
+    worker.logged(DECODE + ".*pickle")
+    assert worker.get("poison.normal", 1) == 1
+    assert not witness.exists()
+
+
+def test_a_task_that_nobody_knows_fails(worker: Poisoned) -> None:
+    with pytest.raises(NotRegistered, match=r"poison\.unknown"):
+        worker.get("poison.unknown")
+    worker.logged(r"Received unregistered task of type 'poison\.unknown'")
+
+
+def test_arguments_in_nine_hundred_lists_arrive(worker: Poisoned) -> None:
+    value: list[Any] = []
+    for _ in range(900):
+        value = [value]
+    assert worker.get("poison.deep", value) == 900
+
+
+def test_messages_of_any_shape_leave_the_worker_as_it_is(redis_worker: Poisoned) -> None:
+    """RabbitMQ takes not all of them. tests/worker/test_fuzz.py looks at many more, one by one."""
+
+    @settings(max_examples=150, phases=[Phase.generate], deadline=None, database=None)
+    @given(payloads("poison.normal"), headers("poison.normal", without=("eta",)), content_types, encodings)
+    def publish(body: bytes, sent: dict[str, Any], content_type: str, encoding: str) -> None:
+        redis_worker.publish(body, headers=sent, content_type=content_type, content_encoding=encoding)
+
+    publish()
+    assert redis_worker.get("poison.normal", 3) == 3
+
+
+@pytest.mark.parametrize("link", ["callbacks", "chain", "errbacks"])
+def test_links_to_nowhere_fail_the_task(worker: Poisoned, link: str) -> None:
+    arguments = [1, 2] if link == "errbacks" else [1]
+    sent = message(json.dumps([arguments, {}, {link: [{"task": 5, "args": 5, "options": []}]}]))
+    worker.publish(**sent)
+    result = worker.app.AsyncResult(sent["headers"]["id"])
+    result.get(timeout=15, propagate=False)
+    assert result.state == "FAILURE"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *("garbage", "", "null", "[]", "{}x", "5", b"\xff\xfe", "[" * 100_000),
+        json.dumps({"body": 5, "headers": {}, "properties": PROPERTIES}),
+        json.dumps({"body": "", "headers": [1], "properties": PROPERTIES}),
+        json.dumps({"body": "", "headers": {}, "properties": []}),
+        json.dumps({"body": "", "headers": {}}),
+        json.dumps({"properties": {"delivery_tag": "7"}}),
+    ],
+    ids=lambda item: item[:12],
+)
+def test_what_strangers_push_into_a_list_of_redis_is_dropped(redis_worker: Poisoned, item: Any) -> None:
+    redis_worker.redis.lpush(redis_worker.app.conf.task_default_queue, item)
+    redis_worker.logged(r"What was in queue \S+ is no message and is dropped")

@@ -1,0 +1,121 @@
+"""Clients and a real gevent worker: tasks that send tasks and wait for them."""
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pytest
+from celery import Celery
+from pico_ioc import DictSource, configuration, init
+
+from pico_celery import CeleryClient, Sensitive, celery, gather_results, send_task
+from tests import services
+from tests.integration.workers import Worker, running_worker
+
+pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")]
+
+
+@celery
+class Client(CeleryClient):
+    """As in apps/sending.py, which a sender need not import."""
+
+    @send_task("sending.parent")
+    async def parent(self, count: int) -> dict[str, Any]: ...
+
+    @send_task("sending.total")
+    async def total(self, order: Any) -> dict[str, Any]: ...
+
+    @send_task("sending.login")
+    async def login(self, user: str, password: Annotated[str, Sensitive], how: str) -> str: ...
+
+    @send_task("sending.autoretried")
+    async def autoretried(self, password: Annotated[str, Sensitive]) -> str: ...
+
+    @send_task("sending.build")
+    def build(self, steps: int) -> str: ...
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with services.redis_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def worker(url: str) -> Iterator[Worker]:
+    with running_worker("sending", "-P", "gevent", "-c", "50", "-E", broker=url, backend=url) as worker:
+        yield worker
+
+
+@pytest.fixture
+def client(worker: Worker, url: str) -> Iterator[Client]:
+    with Celery("sender", broker=url, backend=url, set_as_current=False) as app:
+        module = types.ModuleType("application")
+        vars(module)["Client"] = Client
+        config = configuration(DictSource({"celery": {}}))
+        yield init(modules=["pico_celery_client", module], config=config, overrides={Celery: app}).get(Client)
+
+
+async def test_a_task_awaits_the_tasks_that_it_sends_and_is_their_parent(client):
+    result = await client.parent(10)
+    seen = await result.wait(timeout=30)
+    assert seen["id"] == result.id
+    assert [child["number"] for child in seen["children"]] == list(range(10))
+    assert {(child["parent"], child["root"]) for child in seen["children"]} == {(result.id, result.id)}
+    assert seen["known to celery"] == sorted(child["id"] for child in seen["children"])
+
+
+async def test_many_tasks_do_so_at_once(client):
+    results = [await client.parent(3) for _ in range(40)]
+    seen = await gather_results(*results, timeout=50)
+    for result, values in zip(results, seen, strict=True):
+        assert {child["parent"] for child in values["children"]} == {result.id}
+
+
+async def test_a_model_travels_to_a_pydantic_handler_and_back_as_plain_data(client):
+    from pydantic import BaseModel
+
+    class Order(BaseModel):
+        id: int
+        lines: list[str]
+
+    result = await client.total(Order(id=7, lines=["tea"]))
+    assert await result.wait(timeout=30) == {"id": 7, "lines": ["tea", "total"]}
+
+
+async def test_progress_is_followed_from_a_worker(client):
+    result = client.build(5)
+    steps = [step.current async for step in result.progress()]
+    assert steps == sorted(steps)
+    assert await result == "built"
+
+
+@pytest.mark.parametrize("how", ["as it was", "other arguments", "autoretry"])
+async def test_a_sensitive_argument_stays_hidden_when_the_task_is_retried(client, worker, url, how):
+    """In no event and no line of the worker's log, neither the first time nor the second."""
+    events: list[dict[str, Any]] = []
+    app = Celery("events", broker=url, set_as_current=False)
+    with app.connection_for_read() as connection:
+
+        def on_event(event: dict[str, Any]) -> None:
+            events.append(event)
+            if event["type"] == "task-succeeded" and event["uuid"] == result.id:
+                receiver.should_stop = True
+
+        receiver = app.events.Receiver(connection, handlers={"*": on_event})
+        with receiver.consumer_context() as (reading, _, _):
+            reading.drain_events(timeout=10)  # a first event, such as a heartbeat, shows that the subscription stands
+            if how == "autoretry":
+                result = await client.autoretried("s3cret")
+            else:
+                result = await client.login("ada", "s3cret", how)
+            value = await result.wait(timeout=30)
+            while not receiver.should_stop:
+                reading.drain_events(timeout=10)
+    app.close()
+    received = [event for event in events if event["type"] == "task-received" and event["uuid"] == result.id]
+    assert [event["retries"] for event in received] == [0, 1]
+    assert value == ("s3cret-again" if how == "other arguments" else "s3cret")
+    assert "s3cret" not in "".join(f"{event['args']} {event['kwargs']}" for event in received)
+    assert all("***" in event["args"] for event in received)
+    assert not [line for line in worker.lines if "s3cret" in line and "succeeded in" not in line]

@@ -1,0 +1,155 @@
+"""The front door: what each package offers, and that naming any of them wires all that is installed."""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pico_boot
+import pico_ioc
+import pytest
+from celery import Celery
+from pico_ioc import DictSource, PicoContainer, component, configuration
+
+import pico_celery
+from pico_celery import CeleryClient, CeleryClientInterceptor, PicoTaskRegistrar, TaskContext, celery, send_task, task
+
+FORWARDED = {
+    "AsyncTask": "pico_celery_worker",
+    "CeleryClient": "pico_celery_client",
+    "CeleryClientInterceptor": "pico_celery_client",
+    "CeleryFactory": "pico_celery_core",
+    "CelerySettings": "pico_celery_core",
+    "PicoTaskRegistrar": "pico_celery_worker",
+    "Progress": "pico_celery_core",
+    "Sensitive": "pico_celery_core",
+    "TaskContext": "pico_celery_worker",
+    "TaskResult": "pico_celery_client",
+    "celery": "pico_celery_client",
+    "gather_results": "pico_celery_client",
+    "run_blocking": "pico_celery_worker",
+    "send_task": "pico_celery_core",
+    "task": "pico_celery_core",
+    "with_options": "pico_celery_client",
+}
+PUBLIC = {
+    "pico_celery": list(FORWARDED),
+    "pico_celery_core": [
+        "CeleryFactory",
+        "CelerySettings",
+        "Progress",
+        "SendSpec",
+        "Sensitive",
+        "TaskSpec",
+        "handlers",
+        "send_spec",
+        "send_task",
+        "stubs",
+        "task",
+        "task_spec",
+    ],
+    "pico_celery_client": [
+        "CeleryClient",
+        "CeleryClientInterceptor",
+        "TaskResult",
+        "celery",
+        "gather_results",
+        "with_options",
+    ],
+    "pico_celery_worker": ["AsyncTask", "PicoTaskRegistrar", "TaskContext", "run_blocking"],
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_exactly_these_names_are_public(package):
+    module = importlib.import_module(package)
+    assert module.__all__ == PUBLIC[package]
+    assert module.__all__ == sorted(module.__all__)
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_public_name_can_be_imported_and_is_listed(package):
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    assert set(module.__all__) <= set(dir(module))
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_package_has_a_version(package):
+    assert importlib.import_module(package).__version__.count(".") == 2
+
+
+@pytest.mark.parametrize(("name", "home"), FORWARDED.items())
+def test_a_forwarded_name_is_the_same_object(name, home):
+    assert getattr(pico_celery, name) is getattr(importlib.import_module(home), name)
+
+
+@pytest.mark.parametrize("package", ["pico_celery", "pico_celery_core"])
+def test_an_unknown_name_is_an_ordinary_attribute_error(package):
+    module = importlib.import_module(package)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        _ = module.nothing
+    assert not hasattr(module, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [("PicoTaskRegistrar", "pico-celery-worker"), ("celery", "pico-celery-client")],
+)
+def test_a_name_of_a_package_that_is_not_installed_says_what_to_install(monkeypatch, name, distribution):
+    monkeypatch.setattr(pico_celery, "find_spec", lambda _: None)
+    monkeypatch.delattr(pico_celery, name, raising=False)
+    with pytest.raises(ImportError) as error:
+        getattr(pico_celery, name)
+    assert str(error.value) == f"{name} needs {distribution}: pip install {distribution}"
+
+
+def test_the_front_door_loads_a_package_only_when_it_is_asked_for():
+    code = (
+        "import sys, pico_celery; pico_celery.task\n"
+        "assert 'pico_celery_client' not in sys.modules\n"
+        "from pico_celery import celery\n"
+        "assert 'pico_celery_client' in sys.modules and 'pico_celery_worker' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Wiring
+
+Init = Callable[..., PicoContainer]
+
+
+@celery
+class Client(CeleryClient):
+    @send_task("front_door.hello")
+    def hello(self) -> str: ...
+
+
+@component
+class Tasks:
+    @task("front_door.hello")
+    async def hello(self) -> str:
+        return "hello"
+
+
+@pytest.fixture(params=["pico_celery", "pico_celery_client", "pico_celery_worker", "pico_boot"])
+def container(request: pytest.FixtureRequest) -> PicoContainer:
+    """A container of the application and one of our packages, or of what pico-boot finds."""
+    application = ModuleType("application")
+    vars(application).update(Client=Client, Tasks=Tasks)
+    config = configuration(DictSource({"celery": {"broker_url": "memory://", "backend_url": "cache+memory://"}}))
+    if request.param == "pico_boot":
+        return pico_boot.init(modules=[application], config=config)
+    return pico_ioc.init(modules=[request.param, application], config=config)
+
+
+def test_naming_any_package_wires_all(container):
+    app = container.get(Celery)
+    assert app.conf.broker_url == "memory://"
+    assert isinstance(container.get(CeleryClientInterceptor), CeleryClientInterceptor)
+    assert isinstance(container.get(PicoTaskRegistrar), PicoTaskRegistrar)
+    assert container.get(Client).hello().app is app
+    assert TaskContext in container.keys()
+    assert app.tasks["front_door.hello"].apply().get() == "hello"

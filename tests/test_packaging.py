@@ -1,0 +1,272 @@
+"""The three distributions as a user gets them: built, looked into, and each installed alone into an empty environment.
+
+It takes the packages' dependencies from the package index, or from uv's cache.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    "pico-celery-core": {"pico_celery", "pico_celery_core"},
+    "pico-celery-client": {"pico_celery_client"},
+    "pico-celery-worker": {"pico_celery_worker"},
+}
+# What pytest finds by itself stands beside the packages: a container imports every module of a package.
+FIXTURES = {
+    "pico-celery-client": {"pytest_pico_celery_client.py"},
+    "pico-celery-worker": {"pytest_pico_celery_worker.py"},
+}
+
+every_package = pytest.mark.parametrize("name", PACKAGES)
+pytestmark = pytest.mark.timeout(180)
+
+
+def run(*command: str | Path, folder: Path = ROOT) -> str:
+    # What hatch, coverage and Python are told here does not concern these.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HATCH_", "COV", "PYTHON"))}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `hatch build --all` makes."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "hatch", "build", "--all", folder)
+    return folder
+
+
+def wheel(dist: Path, name: str) -> Path:
+    (found,) = dist.glob(f"{name.replace('-', '_')}-*.whl")
+    return found
+
+
+def sdist(dist: Path, name: str) -> Path:
+    (found,) = dist.glob(f"{name.replace('-', '_')}-*.tar.gz")
+    return found
+
+
+def files(archive: Path) -> set[str]:
+    with zipfile.ZipFile(archive) as opened:
+        return set(opened.namelist())
+
+
+def metadata(archive: Path) -> Message:
+    (path,) = (name for name in files(archive) if name.endswith(".dist-info/METADATA"))
+    with zipfile.ZipFile(archive) as opened:
+        return message_from_bytes(opened.read(path))
+
+
+# What is in them
+
+
+def test_one_command_builds_all(dist):
+    built = {path.name for path in dist.iterdir()}
+    assert len(built) == 2 * len(PACKAGES)
+
+
+@every_package
+def test_a_wheel_holds_its_packages_typed_and_nothing_else(dist, name):
+    found = files(wheel(dist, name))
+    code = {path for path in found if ".dist-info/" not in path}
+    assert {path.split("/")[0] for path in code} == PACKAGES[name] | FIXTURES.get(name, set())
+    assert {path for path in code if not path.endswith((".py", "/py.typed"))} == set()
+    assert {f"{package}/py.typed" for package in PACKAGES[name]} <= code
+
+
+@every_package
+def test_a_wheel_holds_every_module_of_its_source(dist, name):
+    source = ROOT / "packages" / name / "src"
+    modules = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    assert modules <= files(wheel(dist, name))
+
+
+@every_package
+def test_a_wheel_carries_its_licence(dist, name):
+    assert any(path.endswith(".dist-info/licenses/LICENSE") for path in files(wheel(dist, name)))
+
+
+@every_package
+def test_a_source_distribution_holds_source_and_papers_and_no_tests(dist, name):
+    archive = sdist(dist, name)
+    with tarfile.open(archive) as opened:
+        found = {path.partition("/")[2] for path in opened.getnames()}
+    assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO"} <= found
+    assert not [path for path in found if "tests" in path or Path(path).name.startswith(("test_", "conftest"))]
+
+
+@every_package
+def test_a_source_distribution_builds_the_same_wheel(dist, tmp_path, name):
+    run("uv", "build", "--quiet", "--wheel", "--out-dir", tmp_path, sdist(dist, name))
+    assert files(wheel(tmp_path, name)) == files(wheel(dist, name))
+
+
+@every_package
+def test_metadata_says_what_an_index_shows(dist, name):
+    said = metadata(wheel(dist, name))
+    assert said["Name"] == name
+    assert said["Requires-Python"] == ">=3.11"
+    assert said["License-Expression"] == "MIT"
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert str(said.get_payload()).strip()
+    assert "Typing :: Typed" in said.get_all("Classifier", [])
+
+
+@every_package
+def test_siblings_are_pinned_by_a_compatible_range(dist, name):
+    required = metadata(wheel(dist, name)).get_all("Requires-Dist", [])
+    siblings = sorted(requirement for requirement in required if requirement.startswith("pico-celery"))
+    assert siblings == ([] if name == "pico-celery-core" else ["pico-celery-core<0.2,>=0.1.0"])
+    assert all("<" in requirement for requirement in required), required
+
+
+# What they do when they alone are installed
+
+Environment = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def environment(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Make an environment with one package, and what it declares that it needs: the path of its Python."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name) / "venv"
+            run("uv", "venv", "--quiet", "--python", sys.executable, folder)
+            made[name] = folder / "bin" / "python"
+            install(made[name], "--find-links", dist, wheel(dist, name))
+        return made[name]
+
+    return make
+
+
+def install(python: Path, *what: str | Path) -> None:
+    run("uv", "pip", "install", "--quiet", "--python", python, *what)
+
+
+def said_by(python: Path, folder: Path, script: str) -> list[str]:
+    (folder / "smoke.py").write_text(script)
+    return run(python, "-W", "error", "smoke.py", folder=folder).splitlines()
+
+
+def test_the_client_sends_without_gevent_and_without_the_worker(environment, tmp_path):
+    assert said_by(environment("pico-celery-client"), tmp_path, CLIENT) == [
+        "not found",
+        "not found",
+        "greet.hello",
+        "True",
+    ]
+
+
+CLIENT = """
+from importlib.util import find_spec
+from celery import Celery
+from celery.result import AsyncResult
+from kombu import Connection
+from pico_ioc import DictSource, configuration, init
+from pico_celery import CeleryClient, celery, send_task
+
+@celery
+class Greeter(CeleryClient):
+    @send_task("greet.hello")
+    def hello(self, name: str) -> str: ...
+
+for name in ("gevent", "pico_celery_worker"):
+    print("found" if find_spec(name) else "not found")
+config = configuration(DictSource({"celery": {"broker_url": "memory://", "backend_url": "cache+memory://"}}))
+client = init(modules=["pico_celery", __name__], config=config).get(Greeter)
+result = client.hello("alice")
+with Connection("memory://") as connection, connection.SimpleQueue("celery") as queue:
+    print(queue.get_nowait().headers["task"])
+print(isinstance(result, AsyncResult))
+"""
+
+
+def test_the_worker_runs_a_task_without_the_client(environment, tmp_path):
+    assert said_by(environment("pico-celery-worker"), tmp_path, WORKER) == ["not found", "Hello alice"]
+
+
+WORKER = """
+from importlib.util import find_spec
+from celery import Celery
+from pico_ioc import DictSource, component, configuration, init
+from pico_celery import task
+
+@component
+class Greetings:
+    word = "Hello"
+
+@component(scope="prototype")
+class GreetingTasks:
+    def __init__(self, greetings: Greetings) -> None:
+        self.greetings = greetings
+
+    @task("greet.hello")
+    async def hello(self, name: str) -> str:
+        return f"{self.greetings.word} {name}"
+
+print("found" if find_spec("pico_celery_client") else "not found")
+config = configuration(DictSource({"celery": {"broker_url": "memory://", "backend_url": "cache+memory://"}}))
+container = init(modules=["pico_celery", __name__], config=config)
+print(container.get(Celery).tasks["greet.hello"].apply(("alice",)).get())
+"""
+
+
+def test_the_core_alone_says_what_to_install_for_the_rest(environment, tmp_path):
+    assert said_by(environment("pico-celery-core"), tmp_path, CORE) == [
+        "PicoTaskRegistrar needs pico-celery-worker: pip install pico-celery-worker",
+        "celery needs pico-celery-client: pip install pico-celery-client",
+        "CeleryClient needs pico-celery-client: pip install pico-celery-client",
+        "pico_celery",
+    ]
+
+
+CORE = """
+from celery import Celery
+from pico_ioc import init
+import pico_celery
+from pico_celery import CeleryFactory, CelerySettings, send_task, task
+
+for name in ("PicoTaskRegistrar", "celery", "CeleryClient"):
+    try:
+        getattr(pico_celery, name)
+    except ImportError as error:
+        print(error)
+print(init(modules=["pico_celery"]).get(Celery).main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("pico-celery-core", ["Celery"]),
+        ("pico-celery-client", ["Celery", "CeleryClientInterceptor"]),
+        ("pico-celery-worker", ["Celery", "PicoTaskRegistrar"]),
+    ],
+)
+def test_pico_boot_finds_what_is_installed_by_itself(environment, tmp_path, name, found):
+    python = environment(name)
+    install(python, "pico-boot")
+    assert said_by(python, tmp_path, BOOT) == found
+
+
+BOOT = """
+from pico_boot import init
+
+components = {getattr(key, "__name__", key) for key in init(modules=[__name__]).keys()}
+for name in ("Celery", "CeleryClientInterceptor", "PicoTaskRegistrar"):
+    if name in components:
+        print(name)
+"""

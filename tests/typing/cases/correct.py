@@ -1,0 +1,74 @@
+"""A user's code: both checkers know what a call returns, and what waiting for it gives."""
+# mypy: disable-error-code=empty-body
+
+from typing import assert_type
+
+from celery.result import AsyncResult
+from pico_ioc import component
+
+from pico_celery import CeleryClient, TaskResult, celery, send_task, task, with_options
+
+
+@celery
+class UserTaskClient(CeleryClient):
+    @send_task("tasks.create_user", queue="high_priority")
+    def create_user(self, username: str, email: str = "") -> dict[str, str]: ...
+
+    @send_task(name="tasks.create_user")
+    async def acreate_user(self, username: str, email: str = "") -> dict[str, str]: ...
+
+    @send_task("tasks.forget")
+    def forget(self, username: str) -> None: ...
+
+    @send_task("tasks.count")
+    def count(self): ...  # type: ignore[no-untyped-def]  # as in the specification
+
+
+@celery(scope="prototype")
+class OtherClient(CeleryClient):
+    @send_task("tasks.tag")
+    def tag(self, *tags: str, colour: str) -> list[int]: ...
+
+
+@component
+class UserTasks:
+    @task("tasks.create_user", max_retries=3, acks_late=True)
+    async def create_user(self, username: str, email: str) -> dict[str, str]:
+        return {"username": username, "email": email}
+
+
+@component
+class Service:
+    def __init__(self, client: UserTaskClient, other: OtherClient) -> None:
+        self.client = client
+        self.other = other
+
+    def sync(self) -> None:
+        result = self.client.create_user("alice", email="a@x")
+        assert_type(result, TaskResult[dict[str, str]])
+        as_celerys: AsyncResult = result
+        as_celerys.forget()
+        assert_type(self.client.forget("alice"), TaskResult[None])
+        assert_type(self.other.tag("a", "b", colour="red"), TaskResult[list[int]])
+
+    async def asynchronous(self) -> dict[str, str]:
+        assert_type(await self.client.create_user("alice"), dict[str, str])
+        assert_type(await self.client.create_user("alice").wait(timeout=5), dict[str, str])
+        result = await self.client.acreate_user("alice")
+        assert_type(result, TaskResult[dict[str, str]])
+        assert_type(await result, dict[str, str])
+        assert_type(await (await self.client.acreate_user("alice")), dict[str, str])
+        return await result
+
+    def later(self) -> None:
+        later = with_options(self.client, countdown=30, priority=9)
+        assert_type(later, UserTaskClient)
+        assert_type(later.create_user("alice", email="a@x"), TaskResult[dict[str, str]])
+
+
+async def test_of_a_handler() -> None:
+    assert_type(await UserTasks().create_user("alice", "a@x"), dict[str, str])
+
+
+def of_an_id(task_id: str) -> TaskResult[int]:
+    return TaskResult(task_id)

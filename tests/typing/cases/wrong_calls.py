@@ -1,0 +1,32 @@
+"""Calls that do not fit the stub: each is an error where it stands."""
+# mypy: disable-error-code=empty-body
+
+from pico_celery import CeleryClient, celery, send_task, with_options
+
+
+@celery
+class UserTaskClient(CeleryClient):
+    @send_task("tasks.create_user")
+    def create_user(self, username: str, email: str = "") -> dict[str, str]: ...
+
+    @send_task("tasks.create_user")
+    async def acreate_user(self, username: str) -> dict[str, str]: ...
+
+
+def calls(client: UserTaskClient) -> None:
+    client.create_user(1)  # expect-error
+    client.create_user()  # expect-error
+    client.create_user("alice", mail="a@x")  # expect-error
+    client.create_user("alice", "a@x", True)  # expect-error
+    client.update_user("alice")  # expect-error
+    with_options(client, countdown=30).create_user(1)  # expect-error
+    value: dict[str, str] = client.create_user("alice")  # expect-error (pyright)
+    del value
+
+
+async def awaited(client: UserTaskClient) -> None:
+    await client.acreate_user(1)  # expect-error
+    value: dict[str, str] = await client.acreate_user("alice")  # expect-error (pyright)
+    number: int = await client.create_user("alice")  # expect-error
+    seconds = await client.create_user("alice").wait(timeout="5")  # expect-error
+    del value, number, seconds

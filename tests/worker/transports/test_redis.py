@@ -1,0 +1,386 @@
+"""Messages leave their queue in Redis and are noted as delivered in one step, whoever dies meanwhile."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import kombu
+import pytest
+import redis
+from kombu.transport import redis as kombu_redis
+
+from pico_celery_worker.transports import redis as ours
+from pico_celery_worker.transports import use_ours
+from pico_celery_worker.transports.redis import ReservingChannel
+from tests import services
+from tests.integration.faults import network
+
+pytestmark = pytest.mark.services
+
+QUEUE = "errands"
+
+
+class Reader:
+    """A consumer in this process, and a look at what is in Redis."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.redis = redis.Redis.from_url(url, decode_responses=True)
+        self.connection = use_ours(kombu.Connection(url, transport_options=options), is_green=True)
+        self.channel = self.connection.channel()
+        self.asked = 0
+        self._ask = self.channel._brpop_start
+        self.channel._brpop_start = self._count
+        self.bodies: list[Any] = []
+        self.messages: list[Any] = []
+        self.consumer: Any = None
+
+    def _count(self, *args: Any) -> None:
+        self.asked += 1
+        self._ask(*args)
+
+    def consume(self, *queues: str, no_ack: bool = False) -> None:
+        channel = self.channel
+        names = queues or (QUEUE,)
+        self.consumer = kombu.Consumer(channel, [kombu.Queue(name) for name in names], no_ack=no_ack)
+        self.consumer.register_callback(self._take)
+        self.consumer.consume()
+
+    def _take(self, body: Any, message: Any) -> None:
+        self.bodies.append(body)
+        self.messages.append(message)
+
+    def send(self, body: Any, queue: str = QUEUE, **options: Any) -> None:
+        with self.connection.clone() as other, other.Producer() as producer:
+            producer.publish(body, routing_key=queue, exchange="", **options)
+
+    def take(self, count: int = 1) -> list[Any]:
+        """Wait until so many messages have come since the last time."""
+        deadline = time.monotonic() + 10
+        while len(self.bodies) < count:
+            assert time.monotonic() < deadline, self.bodies
+            self.drain(1)
+        taken, self.bodies = self.bodies, []
+        return taken
+
+    def drain(self, timeout: float) -> None:
+        try:
+            self.connection.drain_events(timeout=timeout)
+        except TimeoutError:
+            """Nothing has come."""
+
+    def kept(self) -> dict[str, Any]:
+        """What Redis has as delivered and not acknowledged, by delivery tag."""
+        tags = self.redis.zrange("unacked_index", 0, -1)
+        kept = self.redis.hgetall("unacked")
+        assert set(tags) == set(kept)
+        return {tag: json.loads(value) for tag, value in kept.items()}
+
+    def close(self) -> None:
+        self.connection.release()
+        self.redis.close()
+
+
+MakeReader = Callable[..., Reader]
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with services.redis_database() as url:
+        yield url
+
+
+@pytest.fixture
+def make_reader(url: str) -> Iterator[MakeReader]:
+    readers = []
+
+    def make(**options: Any) -> Reader:
+        reader = Reader(url, **options)
+        readers.append(reader)
+        return reader
+
+    yield make
+    for reader in readers:
+        reader.close()
+    ours._unanswered.clear()
+
+
+@pytest.fixture(params=[2, 3], ids="RESP{}".format)
+def reader(url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """A reader for each of the two protocols that redis-py speaks."""
+    parameters = ReservingChannel._connparams
+    monkeypatch.setattr(
+        ReservingChannel,
+        "_connparams",
+        lambda *args, **kwargs: {**parameters(*args, **kwargs), "protocol": request.param},
+    )
+    reader = Reader(url)
+    yield reader
+    assert reader.channel.client.connection.protocol == request.param
+    reader.close()
+
+
+def ask_and_do_not_listen(reader: Reader) -> None:
+    """Have Redis reserve a message, and do not read that."""
+    reader.consume()
+    reader.drain(0.1)
+    reader.send("x")
+    reader.channel._waits_until = 0.0
+    reader.channel._brpop_start()
+    while not reader.kept():
+        time.sleep(0.001)  # until Redis has executed what was sent
+
+
+@contextmanager
+def user(url: str, *rules: str) -> Iterator[str]:
+    """Lend a user of Redis with few rights: the URL with it."""
+    with redis.Redis.from_url(url) as client:
+        client.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "&*", "+@all", *rules)
+        yield url.replace("://", "://limited:secret@")
+        client.execute_command("ACL", "DELUSER", "limited")
+
+
+def test_a_message_is_kept_as_kombu_keeps_it(reader, url):
+    reader.send({"n": 1}, priority=6)
+    reader.consume()
+    assert reader.take() == [{"n": 1}]
+    ours = reader.kept()
+    reader.messages[0].requeue()
+
+    with kombu.Connection(url) as bare, bare.channel() as channel:
+        theirs = Reader.__new__(Reader)
+        vars(theirs).update(vars(reader), channel=channel, bodies=[], messages=[])
+        theirs.consume()
+        theirs.connection = bare
+        assert theirs.take() == [{"n": 1}]
+        kept = theirs.kept()
+        theirs.messages[0].ack()
+    for message, *_ in kept.values():
+        # It was requeued meanwhile.
+        assert message["headers"].pop("redelivered")
+        assert message["properties"]["delivery_info"].pop("redelivered")
+    assert kept == ours
+
+
+def test_an_acknowledged_message_is_gone(reader):
+    reader.send("x")
+    reader.consume()
+    reader.take()
+    reader.messages[0].ack()
+    assert reader.kept() == {}
+    assert reader.redis.llen(QUEUE) == 0
+
+
+def test_a_reader_that_waits_is_woken(reader):
+    reader.consume()
+    reader.drain(0.1)
+    reader.asked = 0
+    for number in range(3):
+        reader.send(number)
+        began = time.monotonic()
+        assert reader.take() == [number]
+        assert time.monotonic() - began < ours._LONGEST_WAIT
+        reader.drain(0.05)
+    # Twice for a message: the one finds it, and the other nothing more.
+    assert reader.asked <= 9
+
+
+def test_a_reader_that_waits_seldom_asks(make_reader):
+    reader = make_reader()
+    reader.consume()
+    reader.drain(0.1)
+    reader.asked = 0
+    reader.drain(1.5)
+    assert reader.asked <= 2
+
+
+def test_what_changes_while_the_answer_is_on_its_way_is_not_missed(make_reader):
+    reader = make_reader()
+    reader.consume()
+    reader.drain(0.1)
+    channel = reader.channel
+    channel._waits_until = 0.0
+    channel._brpop_start()  # finds nothing, and nobody reads that yet
+    reader.send("x")
+    channel.handlers["ANNOUNCEMENT"]()
+    began = time.monotonic()
+    assert reader.take() == ["x"]
+    assert time.monotonic() - began < ours._LONGEST_WAIT
+
+
+def test_queues_and_priorities_take_their_turns(make_reader):
+    reader = make_reader()
+    for number in range(3):
+        reader.send(f"a{number}", "a")
+        reader.send(f"b{number}", "b")
+    reader.send("urgent", "b", priority=0)
+    reader.send("late", "b", priority=9)
+    reader.consume("a", "b")
+    taken = reader.take(8)
+    assert sorted(taken[:2]) == ["a0", "b0"]
+    assert taken[-1] == "late"
+    assert taken.index("a2") < taken.index("late")
+
+
+def test_only_so_many_are_taken_as_may_be(make_reader):
+    reader = make_reader()
+    for number in range(5):
+        reader.send(number)
+    reader.consume()
+    reader.consumer.qos(prefetch_count=2)
+    reader.take(2)
+    reader.drain(0.1)
+    assert (len(reader.kept()), reader.redis.llen(QUEUE)) == (2, 3)
+    reader.messages[0].ack()
+    assert reader.take() == [2]
+
+
+def test_a_prefix_holds_for_all_keys(make_reader):
+    reader = make_reader(global_keyprefix="shop:")
+    reader.send("x")
+    reader.consume()
+    reader.take()
+    assert (reader.redis.hlen("shop:unacked"), reader.redis.zcard("shop:unacked_index")) == (1, 1)
+    reader.messages[0].ack()
+    assert not [key for key in reader.redis.keys() if "unacked" in key]
+
+
+def test_what_nobody_acknowledges_is_not_kept(make_reader):
+    reader = make_reader()
+    reader.send("x")
+    reader.consume(no_ack=True)
+    assert reader.take() == ["x"]
+    assert reader.kept() == {}
+
+
+def test_a_reader_that_never_hears_of_a_message_leaves_it_to_the_next(make_reader):
+    lost = make_reader()
+    ask_and_do_not_listen(lost)
+    following = make_reader()
+    following.consume()
+    assert following.take() == ["x"]
+    assert len(following.kept()) == 1
+    assert following.messages[0].headers["redelivered"]
+
+
+def test_a_reader_whose_connection_ends_gets_what_it_never_heard_of(make_reader):
+    reader = make_reader()
+    ask_and_do_not_listen(reader)
+    reader.channel.client.connection.disconnect()  # as kombu does with one that has been silent for too long
+    assert reader.take() == ["x"]
+    assert len(reader.kept()) == 1
+
+
+def test_what_arrives_at_a_channel_that_closes_goes_back(make_reader):
+    reader = make_reader()
+    ask_and_do_not_listen(reader)
+    reader.consumer.cancel()
+    reader.channel.close()
+    assert (reader.kept(), reader.redis.llen(QUEUE)) == ({}, 1)
+
+
+def test_a_channel_that_waits_is_closed_at_once(make_reader):
+    reader = make_reader()
+    reader.consume()
+    reader.drain(0.1)
+    began = time.monotonic()
+    reader.channel.close()
+    assert time.monotonic() - began < ours._LONGEST_WAIT
+
+
+def test_what_could_not_be_closed_is_closed_again_without_harm(make_reader):
+    """As Celery does with a connection that is lost, where its first attempt was cut short."""
+    reader = make_reader()
+    reader.send("x")
+    reader.consume()
+    reader.take()
+    transport, pool = reader.connection.transport, reader.channel.pool
+    reader.connection._do_close_transport()
+    assert transport.client is None
+    reader.channel._pool = None
+    pool.disconnect()
+    with pytest.raises(reader.connection.connection_errors):
+        reader.channel.close()
+    assert len(reader.kept()) == 1
+
+
+def test_a_lost_connection_is_noticed(make_reader):
+    reader = make_reader()
+    reader.consume()
+    reader.drain(0.1)
+    reader.redis.execute_command("CLIENT", "KILL", "ID", reader.channel._announcements.number)
+    with pytest.raises(reader.connection.connection_errors):
+        reader.drain(5)
+
+
+def drain_until_it_fails(reader: Reader) -> None:
+    while True:
+        try:
+            reader.connection.drain_events(timeout=0.2)
+        except TimeoutError:
+            """Nothing has come."""
+        except reader.connection.connection_errors:
+            return
+
+
+def test_an_answer_that_never_comes_is_noticed(url):
+    with network(url) as (between, through):
+        reader = Reader(through, socket_timeout=0.5)
+        reader.consume()
+        reader.drain(0.1)
+        reader.channel.health_check_interval = 0.1  # for how long kombu waits beyond a second
+        reader.channel._waits_until = 0.0
+        between.lose()
+        reader.channel._brpop_start()
+        asked = reader.channel._request
+        drain_until_it_fails(reader)  # it connects again, to a network that loses that too
+        assert asked._sock is None
+        between.recover()
+        reader.close()
+
+
+def test_one_that_waits_is_not_taken_for_one_that_gets_no_answer(make_reader):
+    reader = make_reader()
+    reader.consume()
+    reader.drain(0.1)
+    assert reader.channel._in_poll
+    assert reader.channel._brpop_sent_at is None
+
+
+@pytest.mark.parametrize("rule", ["-client|tracking", "-eval"])
+def test_without_the_rights_messages_come_as_kombu_takes_them(url, rule, caplog):
+    with user(url, rule) as limited:
+        reader = Reader(limited)
+        reader.send("x")
+        reader.consume()
+        with caplog.at_level(logging.WARNING):
+            assert reader.take() == ["x"]
+            reader.send("y")
+            assert reader.take() == ["y"]
+        assert len(reader.kept()) == 2
+        reader.close()
+    warnings = [record.getMessage() for record in caplog.records if record.name == ours.__name__]
+    assert len(warnings) == 1
+    assert "the message is lost. Allow its user EVAL and CLIENT TRACKING." in warnings[0]
+
+
+@pytest.mark.parametrize("url", ["memory://", "amqp://localhost", "filesystem://"])
+def test_other_brokers_are_left_alone(url):
+    connection = kombu.Connection(url)
+    transport = connection.get_transport_cls()
+    assert use_ours(connection, is_green=False).get_transport_cls() is transport
+
+
+def test_sentinels_channel_stays_sentinels():
+    transport = use_ours(kombu.Connection("sentinel://localhost:26379"), is_green=True).get_transport_cls()
+    assert issubclass(transport.Channel, kombu_redis.SentinelChannel)
+    assert issubclass(transport.Channel, ReservingChannel)
+
+
+def test_kombu_calls_what_is_replaced():
+    """The private parts, by name."""
+    for name in ("_brpop_start", "_brpop_read", "_in_poll", "_flush_brpop_reauth", "_q_for_pri", "_connparams"):
+        assert hasattr(kombu_redis.Channel, name)
+    assert callable(kombu_redis.MultiChannelPoller._register)
