@@ -1,0 +1,12 @@
+"""Where broker and results are. Environment variables such as CELERY_BROKER_URL win over what stands here."""
+
+from pico_ioc import DictSource, EnvSource, configuration
+
+settings = {
+    "celery": {
+        "broker_url": "redis://localhost:6379/0",
+        "backend_url": "redis://localhost:6379/1",
+    }
+}
+
+config = configuration(EnvSource(), DictSource(settings))
