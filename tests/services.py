@@ -5,8 +5,10 @@ Each service is looked for on its standard local port, or where its environment 
 
 import asyncio
 import os
+import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
@@ -20,10 +22,8 @@ REDIS_URL = os.environ.get("PICO_CELERY_REDIS_URL", "redis://localhost:6379")
 RABBITMQ_URL = os.environ.get("PICO_CELERY_RABBITMQ_URL", "amqp://guest:guest@localhost:5672//")
 POSTGRES_DSN = os.environ.get("PICO_CELERY_POSTGRES_DSN", "postgresql://postgres:postgres@localhost:5432/postgres")
 
-# Databases 0 and 1 are what applications use by default. A lease in database 0 keeps two runs out of each other's way;
-# it ends by itself where a run was killed.
+# Databases 0 and 1 are what applications use by default.
 _REDIS_DATABASES = range(2, 16)
-_LEASE_SECONDS = 300
 _LONGEST_WAIT = 45
 
 
@@ -38,34 +38,40 @@ def unreachable(service: str, error: Exception) -> None:
 @contextmanager
 def redis_database() -> Iterator[str]:
     """Lend an empty Redis database: its URL."""
-    with redis.Redis.from_url(f"{REDIS_URL}/0", socket_connect_timeout=2) as leases:
+    with redis.Redis.from_url(f"{REDIS_URL}/0", socket_connect_timeout=2) as server:
         try:
-            leases.ping()
+            server.ping()
         except redis.ConnectionError as error:
             unreachable("Redis", error)
-        number = _lease(leases)
-        url = f"{REDIS_URL}/{number}"
-        try:
-            with redis.Redis.from_url(url) as database:
-                database.flushdb()
-                yield url
-                database.flushdb()
-        finally:
-            leases.delete(_lease_key(number))
+        with _lease(server) as number, redis.Redis.from_url(f"{REDIS_URL}/{number}") as database:
+            database.flushdb()
+            yield f"{REDIS_URL}/{number}"
+            database.flushdb()
 
 
-def _lease(leases: "redis.Redis") -> int:
+@contextmanager
+def _lease(server: "redis.Redis") -> Iterator[int]:
+    """Keep other tests, and other runs, out of a database.
+
+    The only subscriber of a database's channel has the database. A lease thus ends with the process that took it, also
+    where that is killed.
+    """
     deadline = time.monotonic() + _LONGEST_WAIT
     while time.monotonic() < deadline:
-        for number in _REDIS_DATABASES:
-            if leases.set(_lease_key(number), os.getpid(), nx=True, ex=_LEASE_SECONDS):
-                return number
+        # What a killed run left may still be connected somewhere, and would take a test's messages.
+        connected = Counter(int(client["db"]) for client in server.client_list())
+        # Two that try the same databases in the same order would stand in each other's way again and again.
+        shuffled = random.sample(_REDIS_DATABASES, len(_REDIS_DATABASES))
+        for number in sorted(shuffled, key=connected.__getitem__):
+            channel = f"pico-celery-tests:database:{number}"
+            with server.pubsub() as subscription:
+                subscription.subscribe(channel)
+                is_subscribed = subscription.get_message(timeout=10) is not None
+                if is_subscribed and server.pubsub_numsub(channel) == [(channel.encode(), 1)]:
+                    yield number
+                    return
         time.sleep(0.1)  # until another test gives one back
     pytest.fail(f"Redis databases {_REDIS_DATABASES[0]} to {_REDIS_DATABASES[-1]} are all in use by other tests")
-
-
-def _lease_key(number: int) -> str:
-    return f"pico-celery-tests:database:{number}"
 
 
 @contextmanager

@@ -1,5 +1,11 @@
 """The services that tests use: each test gets room of its own."""
 
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
 import asyncpg
 import kombu
 import pytest
@@ -12,6 +18,42 @@ def test_each_redis_database_is_empty_and_belongs_to_one_test(redis_url):
     with redis.Redis.from_url(redis_url) as mine, services.redis_database() as other_url:
         assert other_url != redis_url
         assert mine.dbsize() == 0
+
+
+def test_a_redis_database_is_given_back_by_a_run_that_is_killed(monkeypatch, redis_url):
+    number = random.randrange(1000, 2**31)  # a lease needs no database
+    holder = f"""
+import redis
+from tests import services
+
+services._REDIS_DATABASES = [{number}]
+with redis.Redis.from_url("{redis_url}") as server, services._lease(server) as number:
+    print(number, flush=True)
+    input()
+"""
+    monkeypatch.setattr(services, "_REDIS_DATABASES", [number])
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", holder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"PYTHONPATH": "."},
+            text=True,
+        ) as process,
+        redis.Redis.from_url(redis_url) as server,
+    ):
+        try:
+            assert process.stdout.readline() == f"{number}\n"
+            with monkeypatch.context() as patch:
+                patch.setattr(services, "_LONGEST_WAIT", 0.1)
+                with pytest.raises(pytest.fail.Exception, match="in use by other tests"), services._lease(server):
+                    pass
+        finally:
+            process.kill()
+        process.wait()
+        with services._lease(server) as mine:
+            assert mine == number
 
 
 def test_each_rabbitmq_queue_is_new_and_gone_afterwards(rabbitmq_url):
