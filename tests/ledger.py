@@ -28,9 +28,10 @@ from celery import Celery
 from rich.console import Console
 from rich.table import Table
 
-from tests.integration.faults import Network, OwnRedis, network, own_redis, rabbitmq_vhost, rabbitmqctl
+from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, queue_of
 from tests.integration.workers import Worker
+from tests.servers import OwnRedis, own_redis
 
 VISIBILITY_TIMEOUT = 5
 

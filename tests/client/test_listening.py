@@ -24,8 +24,9 @@ from pico_celery_client import TaskResult, gather_results, listening, poller, re
 from pico_celery_client.listening import listener_for
 from pico_celery_client.redis_listener import connection_pool
 from pico_celery_core.progress import PROGRESS, Progress
-from tests.client.servers import own_redis
+from tests.servers import own_redis
 from tests.services import postgres_database, rabbitmq_queue, rabbitmq_url, redis_database
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning"),
@@ -55,12 +56,6 @@ def store(result: TaskResult[Any], value: Any, state: str = states.SUCCESS) -> N
     with suppress(AttributeError):
         backend.backend.client.close()
     backend.close()
-
-
-async def until(condition: Callable[[], object], timeout: float = 20) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
 
 
 BACKENDS = ["redis", "memory", "files", "sqlite", "postgresql", "rpc"]

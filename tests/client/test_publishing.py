@@ -18,7 +18,8 @@ from pico_celery_client import CeleryClient, celery, with_options
 from pico_celery_client.publishing import _publishers, publish
 from pico_celery_core import send_task
 from pico_celery_core.errors import PublishTimeoutError
-from tests.client.servers import free_port, own_redis, silent_server, unreachable_server
+from tests.servers import free_port, own_redis, silent_server, unreachable_server
+from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
 
@@ -54,12 +55,6 @@ def held() -> Iterator[Held]:
     held = Held()
     yield held
     held.release.set()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 async def test_the_loop_goes_on_while_the_broker_answers(app, held):
@@ -306,7 +301,7 @@ async def test_a_broker_that_comes_back_gets_what_is_sent_then(connect):
         server.start()
         await client.run(3)
         with server.client() as redis:
-            assert redis.llen("celery") == 1
+            assert redis.llen("celery") == 2
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

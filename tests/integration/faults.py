@@ -1,107 +1,19 @@
-"""What goes wrong between a worker and its broker, made to order: a Redis of the test's own, and a network."""
+"""What goes wrong between a worker and its broker, made to order."""
 
 import asyncio
 import contextlib
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-import redis
 
 from tests import services
-from tests.integration.shared import eventually
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-class OwnRedis:
-    """A Redis server that may be stopped, killed and stalled. It keeps its data through a restart.
-
-    Args:
-        folder: Where it keeps them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        options = [
-            "--port",
-            str(self.port),
-            "--dir",
-            str(self._folder),
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-        ]
-        self._process = subprocess.Popen(
-            ["redis-server", *options, "--save", "", "--loglevel", "warning"], stdout=subprocess.DEVNULL
-        )
-        with self.client() as client:
-            eventually(lambda: _answers(client))
-
-    def stop(self) -> None:
-        """Stop it: its clients' connections end."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
-
-    def stall(self) -> None:
-        """Let it answer nobody, and close nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill_clients(self) -> None:
-        """End all connections but one's own."""
-        with self.client() as client:
-            client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port, socket_connect_timeout=1)
-
-
-def _answers(client: "redis.Redis") -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
-
-
-@contextmanager
-def own_redis() -> Iterator[OwnRedis]:
-    """Run a Redis server on a free port until the block ends."""
-    if shutil.which("redis-server") is None:
-        services.unreachable("redis-server", FileNotFoundError("there is no such program"))
-    with tempfile.TemporaryDirectory() as folder:
-        server = OwnRedis(Path(folder))
-        try:
-            yield server
-        finally:
-            server.stop()
+from tests.servers import free_port
 
 
 class Network:

@@ -1,9 +1,6 @@
 """What the tests of a shared worker have in hand."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import redis
 from celery import Celery
@@ -11,8 +8,7 @@ from celery.result import AsyncResult
 
 from tests.integration.pools import Pool
 from tests.integration.workers import Worker
-
-_T = TypeVar("_T")
+from tests.waiting import eventually
 
 
 class Records:
@@ -28,18 +24,6 @@ class Records:
     def until(self, key: str, last: str, timeout: float = 20) -> list[str]:
         """Return what is recorded under a key as soon as `last` is."""
         return eventually(lambda: (found := self.of(key)) and last in found and found, timeout, lambda: self.of(key))
-
-
-def eventually(condition: Callable[[], _T], timeout: float = 20, explain: Callable[[], object] = str) -> _T:
-    """Return what a condition says as soon as that is true."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"It did not happen within {timeout} s: {explain()}")
-        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

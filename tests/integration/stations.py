@@ -13,8 +13,9 @@ from celery import Celery
 from kombu import Queue
 
 from tests import services
-from tests.integration.shared import Records, eventually
+from tests.integration.shared import Records
 from tests.integration.workers import Worker, running_worker, sender
+from tests.waiting import eventually
 
 KINDS = ("redis", "rabbitmq", "quorum")
 

@@ -7,7 +7,8 @@ from celery import chain, chord, group
 from celery.canvas import Signature
 from celery.exceptions import ChordError
 
-from tests.integration.shared import SharedWorker, eventually
+from tests.integration.shared import SharedWorker
+from tests.waiting import eventually
 
 
 @pytest.fixture

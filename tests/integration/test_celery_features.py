@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.shared import SharedWorker, eventually
+from tests.integration.shared import SharedWorker
 from tests.integration.workers import celery
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 from celery.exceptions import MaxRetriesExceededError, SoftTimeLimitExceeded, TimeLimitExceeded
 
 from tests.integration.pools import Ends
-from tests.integration.shared import SharedWorker, eventually
+from tests.integration.shared import SharedWorker
+from tests.waiting import eventually
 
 HOOKS = ["task component", "draft", "ledger", "unit of work"]
 ENDED = HOOKS[-1]

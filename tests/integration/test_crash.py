@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.shared import eventually
 from tests.integration.stations import KINDS, Station, on, scenarios
+from tests.waiting import eventually
 
 VISIBILITY_TIMEOUT = 4
 SETTINGS = {

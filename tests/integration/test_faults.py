@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.faults import Network, OwnRedis, network, own_redis, rabbitmq_vhost, rabbitmqctl
-from tests.integration.shared import eventually
+from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
+from tests.servers import OwnRedis, own_redis
+from tests.waiting import eventually
 
 FINISHED = ["began", "finished", "cleaned up"]
 

@@ -4,7 +4,8 @@ import pytest
 from celery.exceptions import TimeLimitExceeded
 
 from tests.integration.pools import Ends
-from tests.integration.shared import SharedWorker, eventually
+from tests.integration.shared import SharedWorker
+from tests.waiting import eventually
 
 
 def test_the_body_may_catch_the_soft_limit_and_still_await(worker: SharedWorker) -> None:

@@ -8,8 +8,9 @@ from celery.result import ResultSet
 from pico_celery_core.errors import ResolutionError
 from tests import services
 from tests.integration.pools import Pool
-from tests.integration.shared import Records, eventually
+from tests.integration.shared import Records
 from tests.integration.workers import celery, running_worker, sender
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 

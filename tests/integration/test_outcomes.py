@@ -4,7 +4,8 @@ import pytest
 from celery.result import ResultSet
 
 from pico_celery_core.errors import HandlerArgumentsError, HandlerCancelledError
-from tests.integration.shared import SharedWorker, eventually
+from tests.integration.shared import SharedWorker
+from tests.waiting import eventually
 
 
 def test_values_and_keyword_arguments_arrive(worker: SharedWorker) -> None:

@@ -20,8 +20,8 @@ from kombu.exceptions import EncodeError
 from pico_celery_core.errors import HandlerArgumentsError, HandlerCancelledError, HandlerExitError
 from tests import services
 from tests.integration.apps.poisons import BASE_EXCEPTIONS, EXCEPTIONS
-from tests.integration.shared import eventually
 from tests.integration.workers import Worker, running_worker, sender
+from tests.waiting import eventually
 from tests.worker.messages import content_types, encodings, headers, payloads
 
 pytestmark = pytest.mark.services

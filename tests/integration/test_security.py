@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,12 +12,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-import redis
 
-from tests import services
 from tests.integration.certificates import Certificate
-from tests.integration.shared import eventually
 from tests.integration.workers import ROOT, celery, running_worker, sender
+from tests.servers import OwnRedis, free_port, own_redis
+from tests.waiting import eventually
 
 URL_SECRET = "url-secret-5f2c"
 ARGUMENT_SECRET = "argument-secret-91ab"
@@ -29,32 +26,6 @@ GEVENT = ("-P", "gevent", "-c", "10", "-E")
 
 # Wait no longer than the tests do for servers that are not there.
 IMPATIENT = {"result_backend_transport_options": {"retry_policy": {"max_retries": 1, "interval_start": 0}}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def own_redis(*options: str) -> Iterator[None]:
-    """Run a Redis server until the block ends; its options say where it listens."""
-    server = shutil.which("redis-server")
-    if server is None:
-        services.unreachable("redis-server", FileNotFoundError("it is not installed"))
-    process = subprocess.Popen(
-        [str(server), "--save", "", "--appendonly", "no", *options], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = next((line for line in process.stdout if "Ready to accept connections" in line), None)
-        assert line is not None, "redis-server has ended"
-        yield
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def variables(broker: str, backend: str, settings: dict[str, object] | None = None) -> dict[str, str]:
@@ -99,21 +70,20 @@ def shown(outputs: dict[str, str]) -> list[str]:
 
 
 def test_no_output_shows_a_password_or_a_sensitive_argument() -> None:
-    port = free_port()
-    url = f"redis://:{URL_SECRET}@localhost:{port}/0"
-    environment = variables(url, url)
-    with (
-        own_redis("--port", str(port), "--requirepass", URL_SECRET),
-        redis.Redis.from_url(url) as server,
-        celery("events", "security", "--dump", "-l", "DEBUG", **environment) as events,
-        running_worker("security", *GEVENT, "-l", "DEBUG", broker=url, backend=url, **environment) as worker,
-    ):
-        # The worker is subscribed to remote control, and whoever watches to events.
-        eventually(lambda: server.pubsub_numpat() == 2)
-        output = client("settings", "work", environment=environment)
-        events.wait_for_log("task revoked")
-        assert worker.stop() == 0
-        events.end()
+    with own_redis(URL_SECRET) as server:
+        url = server.url
+        environment = variables(url, url)
+        with (
+            server.client() as redis,
+            celery("events", "security", "--dump", "-l", "DEBUG", **environment) as events,
+            running_worker("security", *GEVENT, "-l", "DEBUG", broker=url, backend=url, **environment) as worker,
+        ):
+            # The worker is subscribed to remote control, and whoever watches to events.
+            eventually(lambda: redis.pubsub_numpat() == 2)
+            output = client("settings", "work", environment=environment)
+            events.wait_for_log("task revoked")
+            assert worker.stop() == 0
+            events.end()
     with ThreadPoolExecutor() as pool_of_threads:
         commands = [("pico", "tasks"), ("pico", "tasks", "--json"), ("pico", "check"), ("report",)]
         printed = pool_of_threads.map(lambda command: cli(*command, environment=environment), commands)
@@ -132,36 +102,36 @@ def test_no_output_shows_a_password_or_a_sensitive_argument() -> None:
     for event in ("sent", "received", "started", "succeeded", "failed", "retried", "revoked"):
         assert f"task {event}" in events.log.replace("-", " ")
     assert "kwargs={'user': 'ada', 'password': '***'}" in events.log
-    assert f"redis://:********@localhost:{port}/0" in output
+    assert f"redis://:********@127.0.0.1:{server.port}/0" in output
     assert all("accounts.open" in outputs[str(command)] for command in commands[:2])
 
 
 DEAD = "redis://:{secret}@localhost:{closed}/0"
-GOOD = "redis://:{secret}@localhost:{port}/0"
 WRONG = "redis://somebody:{secret}-but-wrong@localhost:{port}/0"
 
 TROUBLES = {
-    "no broker": (DEAD, GOOD, "Cannot connect to redis://"),
-    "no RabbitMQ": ("amqp://somebody:{secret}@localhost:{closed}//", GOOD, "Cannot connect to amqp://"),
-    "a wrong password": (WRONG, GOOD, "invalid username-password pair"),
-    "no result backend": (GOOD, DEAD, "Connection refused|Connection to Redis lost"),
+    "no broker": (DEAD, "{url}", "Cannot connect to redis://"),
+    "no RabbitMQ": ("amqp://somebody:{secret}@localhost:{closed}//", "{url}", "Cannot connect to amqp://"),
+    "a wrong password": (WRONG, "{url}", "invalid username-password pair"),
+    "no result backend": ("{url}", DEAD, "Connection refused|Connection to Redis lost"),
 }
 
 
 def test_what_is_said_of_servers_that_cannot_be_reached_shows_no_password() -> None:
-    port, closed = free_port(), free_port()
+    closed = free_port()
 
-    def trouble(kind: str) -> dict[str, str]:
+    def trouble(server: OwnRedis, kind: str) -> dict[str, str]:
         broker, backend, expected = TROUBLES[kind]
-        urls = [url.format(secret=URL_SECRET, port=port, closed=closed) for url in (broker, backend)]
-        environment = variables(urls[0], urls[1], IMPATIENT)
+        known = {"url": server.url, "secret": URL_SECRET, "port": server.port, "closed": closed}
+        environment = variables(broker.format(**known), backend.format(**known), IMPATIENT)
         with celery("worker", "security", *GEVENT, "-l", "DEBUG", **environment) as worker:
             output = client("settings", "unreachable", environment=environment)
             worker.wait_for_log(expected)
         return {f"{kind}: worker": worker.log, f"{kind}: client": output}
 
-    with own_redis("--port", str(port), "--requirepass", URL_SECRET), ThreadPoolExecutor() as threads:
-        outputs = {name: output for found in threads.map(trouble, TROUBLES) for name, output in found.items()}
+    with own_redis(URL_SECRET) as server, ThreadPoolExecutor() as threads:
+        found = threads.map(lambda kind: trouble(server, kind), TROUBLES)
+        outputs = {name: output for of_one in found for name, output in of_one.items()}
     assert shown(outputs) == []
     for kind in TROUBLES:
         assert "Traceback" in outputs[f"{kind}: client"]
@@ -182,11 +152,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @contextmanager
 def tls_redis(folder: Path, authority: Certificate) -> Iterator[int]:
     """Run a Redis that speaks TLS alone, and knows only clients with certificates of the CA: its port."""
-    server, port = Certificate.make(folder, "server", authority), free_port()
+    server = Certificate.make(folder, "server", authority)
     files = ("--tls-cert-file", str(server.certificate), "--tls-key-file", str(server.key))
     authorities = ("--tls-ca-cert-file", str(authority.certificate), "--tls-auth-clients", "yes")
-    with own_redis("--port", "0", "--tls-port", str(port), *files, *authorities):
-        yield port
+    with own_redis(tls=[*files, *authorities]) as redis:
+        yield redis.port
 
 
 def test_worker_and_awaiting_client_speak_tls_with_broker_and_backend(tmp_path: Path, authority: Certificate) -> None:

@@ -15,8 +15,8 @@ from kombu.transport import redis as kombu_redis
 from pico_celery_worker.transports import redis as ours
 from pico_celery_worker.transports import use_ours
 from pico_celery_worker.transports.redis import ReservingChannel
-from tests import services
 from tests.integration.faults import network
+from tests.servers import OwnRedis, own_redis
 
 pytestmark = pytest.mark.services
 
@@ -86,10 +86,18 @@ class Reader:
 MakeReader = Callable[..., Reader]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[OwnRedis]:
+    """A Redis of their own: it announces changes by their keys alone, whichever database they are in."""
+    with own_redis() as server:
+        yield server
+
+
 @pytest.fixture
-def url() -> Iterator[str]:
-    with services.redis_database() as url:
-        yield url
+def url(server: OwnRedis) -> str:
+    with server.client() as client:
+        client.flushall()
+    return server.url
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""Servers of a test's own: brokers that refuse, hang or come back, on free ports of this machine."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import redis
+
+from tests import services
+from tests.waiting import eventually
+
+
+def free_port() -> int:
+    """Return a port of this machine on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Listen on a port, accept connections, and never answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def unreachable_server() -> Iterator[int]:
+    """Listen on a port that takes no more connections: what is sent there is dropped, as behind a firewall."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port: int = server.getsockname()[1]
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+class OwnRedis:
+    """A Redis server that may be stopped, killed and stalled. It keeps its data through a restart.
+
+    Args:
+        folder: Where it keeps them.
+        password: What it asks for, if anything.
+        tls: Options for TLS, if it is to speak nothing else.
+    """
+
+    def __init__(self, folder: Path, password: str = "", tls: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
+        self._log = folder / "log"
+        self._options = ["--bind", "127.0.0.1", "--dir", str(folder), "--logfile", str(self._log)]
+        self._options += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self._options += ["--port", "0", "--tls-port", str(self.port), *tls] if tls else ["--port", str(self.port)]
+        self._options += ["--requirepass", password] if password else []
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._log.write_text("")
+        self._process = subprocess.Popen(["redis-server", *self._options])
+        eventually(lambda: "Ready to accept connections" in self._log.read_text(), explain=self._log.read_text)
+
+    def stop(self) -> None:
+        """Stop it: its clients' connections end."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def stall(self) -> None:
+        """Let it answer nobody, and close nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill_clients(self) -> None:
+        """End all connections but one's own."""
+        with self.client() as client:
+            client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+
+    def client(self) -> "redis.Redis":
+        """Return a client of it."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+
+@contextmanager
+def own_redis(password: str = "", tls: Sequence[str] = ()) -> Iterator[OwnRedis]:
+    """Run a Redis server until the block ends."""
+    if shutil.which("redis-server") is None:
+        services.unreachable("redis-server", FileNotFoundError("it is not installed"))
+    with tempfile.TemporaryDirectory() as folder:
+        server = OwnRedis(Path(folder), password, tls)
+        try:
+            yield server
+        finally:
+            server.stop()
