@@ -22,10 +22,12 @@ class Network:
     Args:
         host: The server's.
         port: The server's.
+        delay: How long an answer takes, in seconds.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, delay: float = 0) -> None:
         self._target = host, port
+        self._delay = delay
         self._refuses = self._loses = False
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
@@ -82,7 +84,7 @@ class Network:
         if self._refuses:
             writer.transport.abort()
             return
-        connection = _Connection(writer, self._loses)
+        connection = _Connection(writer, self._loses, self._delay)
         self._connections.add(connection)
         try:
             with contextlib.suppress(OSError):
@@ -93,8 +95,9 @@ class Network:
 
 
 class _Connection:
-    def __init__(self, writer: asyncio.StreamWriter, is_lost: bool) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, is_lost: bool, delay: float) -> None:
         self.is_lost = is_lost
+        self._delay = delay
         self._writers = [writer]
 
     async def carry(
@@ -102,7 +105,7 @@ class _Connection:
     ) -> None:
         self._writers.append(server_writer)
         there = asyncio.create_task(self._pump(reader, server_writer))
-        back = asyncio.create_task(self._pump(server_reader, self._writers[0]))
+        back = asyncio.create_task(self._pump(server_reader, self._writers[0], self._delay))
         await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
         self.abort()
         await asyncio.gather(there, back, return_exceptions=True)
@@ -111,8 +114,9 @@ class _Connection:
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float = 0) -> None:
         while data := await reader.read(65536):
+            await asyncio.sleep(delay)
             if not self.is_lost:
                 writer.write(data)
                 await writer.drain()
@@ -126,10 +130,15 @@ async def _wait_for_others() -> None:
 
 
 @contextmanager
-def network(url: str) -> Iterator[tuple[Network, str]]:
-    """Put a network before a server until the block ends, and return both it and the URL by which to go through it."""
+def network(url: str, delay: float = 0) -> Iterator[tuple[Network, str]]:
+    """Put a network before a server until the block ends, and return both it and the URL by which to go through it.
+
+    Args:
+        url: The server's.
+        delay: How long an answer takes, in seconds.
+    """
     parts = urlsplit(url)
-    between = Network(parts.hostname or "localhost", parts.port or {"redis": 6379}.get(parts.scheme, 5672))
+    between = Network(parts.hostname or "localhost", parts.port or {"redis": 6379}.get(parts.scheme, 5672), delay)
     user, at, _ = parts.netloc.rpartition("@")
     try:
         yield between, urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{between.port}"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.faults import network
 from tests.integration.stations import KINDS, Station, assert_quiet, on, scenarios
 from tests.integration.workers import Worker
 
@@ -226,6 +227,20 @@ def sigquit_means_the_same_on_solo(place: Station) -> None:
 @on("redis", "rabbitmq")
 def sigquit_means_the_same_on_prefork(place: Station) -> None:
     cancels_and_puts_back(place, "prefork")
+
+
+@on("rabbitmq")
+def sigquit_is_obeyed_while_rabbitmq_is_asked_something(place: Station) -> None:
+    held, waiting = place.send("late", "key"), place.send("late", "key", countdown=60)
+    with network(place.broker, delay=0.3) as (_, slow):
+        for number, pool in enumerate(("gevent", "threads", "prefork"), 1):
+            with place.worker(broker=slow, pool=pool) as worker:
+                place.until("began", held, count=number)
+                # For each task that waits for its time, the worker asks to be given one more.
+                worker.wait_for_log(rf"{waiting}\] received")
+                assert worker.stop(signal.SIGQUIT, PROMPTLY) == 0
+                assert place.of(held) == CANCELLED * number
+                assert_quiet(worker)
 
 
 @pytest.mark.services

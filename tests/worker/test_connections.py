@@ -72,19 +72,6 @@ def test_other_brokers_are_left_as_they_are(make, broker):
     assert app.conf.broker_transport_options == {"x": 1}
 
 
-@pytest.mark.parametrize("broker", [REDIS, "amqp://localhost"])
-def test_after_a_reconnection_as_many_messages_are_taken_as_before(make, broker):
-    app = make(broker)
-    prepare_broker(app)
-    assert app.conf.worker_enable_prefetch_count_reduction is False
-
-
-def test_unless_the_user_wants_fewer(make):
-    app = make(worker_enable_prefetch_count_reduction=True)
-    prepare_broker(app)
-    assert app.conf.worker_enable_prefetch_count_reduction is True
-
-
 @pytest.mark.parametrize("backend", [REDIS, "rediss://localhost/1?ssl_cert_reqs=none"])
 def test_tasks_share_a_result_backend_in_redis_and_wait_for_it(make, backend):
     app = make(backend=backend)

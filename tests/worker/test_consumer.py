@@ -57,10 +57,9 @@ def test_messages_of_redis_are_taken_in_one_step(make_app, kind):
     assert all(issubclass(transport.Channel, ReservingChannel) for transport in transports(consumer))
 
 
-def test_only_greenlets_are_impatient_with_rabbitmq(make_app):
-    app = make_app("amqp://localhost")
-    assert transports(consumer_of(app, kind=PicoConsumer)) == [pyamqp.Transport] * 2
-    for transport in transports(consumer_of(app, kind=GreenConsumer)):
+@pytest.mark.parametrize("kind", [PicoConsumer, GreenConsumer])
+def test_nobody_waits_without_end_for_rabbitmq(make_app, kind):
+    for transport in transports(consumer_of(make_app("amqp://localhost"), kind=kind)):
         assert issubclass(transport, pyamqp.Transport)
         assert transport is not pyamqp.Transport
 
@@ -89,6 +88,20 @@ def test_under_gevent_an_attempt_to_connect_ends(make_app, monkeypatch, kind, ti
     app = make_app(broker_connection_timeout=3)
     consumer_of(app, kind=kind)
     assert app.conf.broker_connection_timeout == timeout
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "fewer"),
+    [
+        (GreenConsumer, {}, False),
+        (GreenConsumer, {"worker_enable_prefetch_count_reduction": True}, True),
+        (PicoConsumer, {}, True),
+    ],
+)
+def test_after_a_reconnection_greenlets_take_as_many_messages_as_before(make_app, kind, settings, fewer):
+    app = make_app(**settings)
+    consumer_of(app, kind=kind)
+    assert app.conf.worker_enable_prefetch_count_reduction is fewer
 
 
 def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, deliveries):

@@ -432,7 +432,7 @@ class Reader:
 
     def __init__(self, url: str, queue: str) -> None:
         self.messages: list[Any] = []
-        self.connection = use_ours(kombu.Connection(url), is_green=True)
+        self.connection = use_ours(kombu.Connection(url))
         self.channel = self.connection.channel()
         self.queue = kombu.Queue(queue)
         self.consumer = kombu.Consumer(self.channel, [self.queue], on_message=self.messages.append, accept=["json"])

@@ -268,8 +268,9 @@ def test_prefork_is_celerys_own(make):
     assert worker.consumer_cls is PicoConsumer
 
 
-def test_greenlets_do_not_wait_for_redis_for_ever(make):
-    worker = initialised(make("gevent", settings={"broker_url": "redis://localhost"}))
+@pytest.mark.parametrize("pool", ["gevent", "prefork"])
+def test_nobody_waits_for_redis_for_ever(make, pool):
+    worker = initialised(make(pool, settings={"broker_url": "redis://localhost"}))
     assert "socket_timeout" in worker.app.conf.broker_transport_options
 
 

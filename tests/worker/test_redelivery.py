@@ -24,7 +24,7 @@ class Parent:
     """A consumer of Celery's, as far as the step sees it, and one of kombu's."""
 
     def __init__(self, url: str, *, is_green: bool = True, hub: Any = None, **options: Any) -> None:
-        self.connection = use_ours(kombu.Connection(url, transport_options=options), is_green=True)
+        self.connection = use_ours(kombu.Connection(url, transport_options=options))
         self.pool = SimpleNamespace(is_green=is_green)
         self.hub = hub
         self.timer = Timer()

@@ -26,18 +26,17 @@ def between(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Network, str]]:
 
 @pytest.fixture
 def connection(between: tuple[Network, str]) -> Iterator[kombu.Connection]:
-    with use_ours(kombu.Connection(between[1], heartbeat=60), is_green=True) as connection:
+    with use_ours(kombu.Connection(between[1], heartbeat=60)) as connection:
         yield connection.connect().client
 
 
-def test_only_greenlets_are_impatient():
-    def transport(is_green: bool, url: str = "amqp://localhost") -> Any:
-        return use_ours(kombu.Connection(url), is_green=is_green).get_transport_cls()
+def test_the_transport_stays_what_it_is():
+    def transport(url: str) -> Any:
+        return use_ours(kombu.Connection(url)).get_transport_cls()
 
-    assert transport(False) is pyamqp.Transport
-    assert issubclass(transport(True), pyamqp.Transport)
-    assert issubclass(transport(True, "amqps://localhost"), pyamqp.SSLTransport)
-    assert transport(True) is transport(True)
+    assert issubclass(transport("amqp://localhost"), pyamqp.Transport)
+    assert issubclass(transport("amqps://localhost"), pyamqp.SSLTransport)
+    assert transport("amqp://localhost") is transport("amqp://localhost")
 
 
 def test_messages_come(connection):

@@ -28,7 +28,7 @@ class Reader:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.redis = redis.Redis.from_url(url, decode_responses=True)
-        self.connection = use_ours(kombu.Connection(url, transport_options=options), is_green=True)
+        self.connection = use_ours(kombu.Connection(url, transport_options=options))
         self.channel = self.connection.channel()
         self.asked = 0
         self._ask = self.channel._brpop_start
@@ -374,15 +374,15 @@ def test_without_the_rights_messages_come_as_kombu_takes_them(url, rule, caplog)
     assert "the message is lost. Allow its user EVAL and CLIENT TRACKING." in warnings[0]
 
 
-@pytest.mark.parametrize("url", ["memory://", "amqp://localhost", "filesystem://"])
+@pytest.mark.parametrize("url", ["memory://", "filesystem://"])
 def test_other_brokers_are_left_alone(url):
     connection = kombu.Connection(url)
     transport = connection.get_transport_cls()
-    assert use_ours(connection, is_green=False).get_transport_cls() is transport
+    assert use_ours(connection).get_transport_cls() is transport
 
 
 def test_sentinels_channel_stays_sentinels():
-    transport = use_ours(kombu.Connection("sentinel://localhost:26379"), is_green=True).get_transport_cls()
+    transport = use_ours(kombu.Connection("sentinel://localhost:26379")).get_transport_cls()
     assert issubclass(transport.Channel, kombu_redis.SentinelChannel)
     assert issubclass(transport.Channel, ReservingChannel)
 

@@ -10,7 +10,8 @@ from kombu.utils import functional
 _UNLIMITED: Final = 2**31
 
 # Without a limit, a network that drops what is sent holds up the worker until the system gives up, which takes a
-# quarter of an hour. A worker waits one second at a time for messages.
+# quarter of an hour; and a worker whose answer was read by the handler of a signal waits for ever. A worker waits one
+# second at a time for messages.
 _BROKER: Final = {
     "socket_timeout": 30.0,
     "socket_connect_timeout": 10.0,
@@ -20,13 +21,7 @@ _BROKER: Final = {
 
 
 def prepare_broker(app: Any) -> None:
-    """Limit how long a worker waits for Redis as its broker, and not by how many connections.
-
-    After a reconnection Celery takes fewer messages at first, for those that run are not among the unacknowledged ones
-    any more. Here they are; and with RabbitMQ Celery 5.7 does so from greenlets that may not read from the connection.
-    """
-    if not app.conf.value_set_for("worker_enable_prefetch_count_reduction"):
-        app.conf.worker_enable_prefetch_count_reduction = False
+    """Limit how long a worker waits for Redis as its broker, and not by how many connections."""
     if app.connection_for_read().transport.driver_type == "redis":
         app.conf.broker_transport_options = {**_BROKER, **(app.conf.broker_transport_options or {})}
 

@@ -29,8 +29,6 @@ class _NoConnection:
 class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     """Celery's consumer, with our transports."""
 
-    is_green = False
-
     _connection: Any = None
 
     @property
@@ -53,20 +51,18 @@ class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
         """Return a connection by which messages and remote control's questions come."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
-        connected = self.ensure_connected(use_ours(connection, is_green=self.is_green))
+        connected = self.ensure_connected(use_ours(connection))
         connected.transport.reads = True
         return connected
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
         """Return a connection by which events go."""
         connection = self.app.connection_for_write(url=url, heartbeat=heartbeat)
-        return self.ensure_connected(use_ours(connection, is_green=self.is_green))
+        return self.ensure_connected(use_ours(connection))
 
 
 class GreenConsumer(PicoConsumer):
     """The consumer of a worker with greenlets, after whose reconnection nothing runs twice that still runs."""
-
-    is_green = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         conf = kwargs["app"].conf
@@ -75,6 +71,10 @@ class GreenConsumer(PicoConsumer):
         # Celery 5.7 takes the limit away under gevent, for a gevent of long ago. Without it, an attempt to connect that
         # begins while the network loses what is sent never ends.
         conf.broker_connection_timeout = connection_timeout
+        # After a reconnection Celery takes fewer messages at first, for those that run are not among the unacknowledged
+        # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
+        if not conf.value_set_for("worker_enable_prefetch_count_reduction"):
+            conf.worker_enable_prefetch_count_reduction = False
         if keeps_messages(self):
             deliveries.keep(threading.BoundedSemaphore(_ANSWERING))
 

@@ -140,6 +140,6 @@ def _choose_pool(sender: Any, **_: Any) -> None:
         sender.pool_cls = ours
     if is_green:
         let_others_run_while_connecting()
-        prepare_broker(sender.app)
+    prepare_broker(sender.app)
     if sender.consumer_cls == "celery.worker.consumer:Consumer":
         sender.consumer_cls = GreenConsumer if is_green else PicoConsumer

@@ -3,19 +3,18 @@
 from typing import Any
 
 
-def use_ours(connection: Any, *, is_green: bool) -> Any:
+def use_ours(connection: Any) -> Any:
     """Let a connection use our transports, where there is one for its broker.
 
     Args:
         connection: A `kombu.Connection` that is not connected yet. It may go to another broker later.
-        is_green: Whether greenlets use it.
 
     Returns:
         The same connection.
 
     Example:
         >>> from kombu import Connection
-        >>> use_ours(Connection("redis://localhost"), is_green=True).get_transport_cls().Channel.__name__
+        >>> use_ours(Connection("redis://localhost")).get_transport_cls().Channel.__name__
         'ReservingChannel'
     """
     kombus = connection.get_transport_cls
@@ -26,7 +25,7 @@ def use_ours(connection: Any, *, is_green: bool) -> Any:
             from pico_celery_worker.transports.redis import reserving
 
             return reserving(transport_class)
-        if transport_class.driver_type == "amqp" and is_green:
+        if transport_class.driver_type == "amqp":
             from pico_celery_worker.transports.rabbitmq import impatient
 
             return impatient(transport_class)

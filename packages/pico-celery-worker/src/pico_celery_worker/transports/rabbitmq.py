@@ -1,8 +1,11 @@
-"""A connection to RabbitMQ for which a greenlet never waits without end.
+"""A connection to RabbitMQ for which nobody waits without end.
 
 py-amqp 5.4 waits for answers for as long as it takes. Where the network loses what is sent, that is forever: nothing
 tells a greenlet that its peer is gone, not even the heartbeats, which another one counts. So a worker under Celery 5.7
 that has noticed the loss waits then for the end of the connection that remote control has, and never comes back.
+
+Under the other pools a signal may strike while the main thread waits for an answer. Celery's handler asks RabbitMQ as
+well and reads both answers, and then the main thread goes on to wait for its own.
 
 Read in kombu 5.7.0 and py-amqp 5.4; tests/worker/transports/test_rabbitmq.py holds it to them.
 """
