@@ -4,7 +4,9 @@ import sys
 from types import ModuleType
 
 import pytest
-from pico_ioc import PicoContainer, cleanup, component, init
+from pico_ioc import EventBus, PicoContainer, cleanup, component, factory, init, provides
+from pico_ioc.event_bus import Event
+from pico_ioc.exceptions import EventBusClosedError
 
 from pico_celery_worker.closing import close
 
@@ -81,3 +83,61 @@ async def test_it_happens_once_and_the_singletons_stay_what_they_are() -> None:
     await close(container, 1)
     assert closed == ["pool"]
     assert container.get(Pool) is pool
+
+
+class Connection:
+    def __init__(self) -> None:
+        self.is_open = True
+
+
+@component
+class Settings: ...
+
+
+@factory
+class Connections:
+    """Makes what it closes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @provides(Connection, lazy=True)
+    def connection(self) -> Connection:
+        return Connection()
+
+    @cleanup
+    def close(self, connection: Connection) -> None:
+        connection.is_open = False
+        closed.append("connection")
+
+
+@factory
+class Others:
+    """Has made nothing."""
+
+    @provides(list, lazy=True)
+    def numbers(self) -> list[int]:
+        raise AssertionError
+
+    @cleanup
+    def close(self) -> None:
+        raise AssertionError
+
+
+async def test_a_factory_closes_what_it_has_made(caplog: pytest.LogCaptureFixture) -> None:
+    container = container_of(Settings, Connections, Others)
+    connection = container.get(Connection)
+    assert connection.is_open
+    await close(container, 1)
+    assert closed == ["connection"]
+    assert not connection.is_open
+    assert caplog.records == []
+
+
+async def test_the_event_bus_is_closed() -> None:
+    container = init(modules=["pico_ioc.event_bus"])
+    bus = container.get(EventBus)
+    await close(container, 1)
+    with pytest.raises(EventBusClosedError):
+        await bus.publish(Event())
+    assert container.container_id not in PicoContainer.all_containers()

@@ -350,7 +350,7 @@ def test_singletons_have_the_keys_that_the_container_knows_them_by(container):
     assert all(container.get(key) is instance for key, instance in found.items())
 
 
-def test_hidden_singletons_are_not_cleaned_up_by_the_container():
+async def test_what_is_cleaned_up_is_not_cleaned_up_by_the_container():
     closed = []
 
     @component
@@ -359,14 +359,19 @@ def test_hidden_singletons_are_not_cleaned_up_by_the_container():
         def close(self) -> None:
             closed.append(1)
 
-    container = bare_container(Closing)
-    made = container.get(Closing)
-    with access.singletons_hidden(container):
-        container.cleanup_all()
+    @component(lazy=True)
+    class Sleeping:
+        def __init__(self) -> None:
+            closed.append("made")
+
+    container = bare_container(Closing, Sleeping)
+    sleeping = container.get(Sleeping)
+    with access.cleaned_up(container):
+        await container.cleanup_all_async()
     assert closed == []
-    assert container.get(Closing) is made
+    assert container.get(Sleeping) is sleeping
     container.cleanup_all()
-    assert closed == [1]
+    assert closed == [1, "made"]
 
 
 def test_collecting_what_is_no_class_collects_nothing(container):

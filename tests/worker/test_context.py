@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery._state import pop_current_task, push_current_task
-from celery.exceptions import MaxRetriesExceededError, Retry
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from pico_ioc import component
 
 from pico_celery import TaskContext, task
+from tests.waiting import until
 
 
 @component(scope="prototype")
@@ -158,6 +161,52 @@ def test_retry_tries_again_until_no_retries_are_left(tasks, known, arguments, ru
     assert result.state == "FAILURE"
     assert type(result.result) is error
     assert known.runs == runs
+
+
+@pytest.mark.parametrize("ending", [Retry("again"), Ignore(), Reject("no")], ids=repr)
+@pytest.mark.parametrize("is_optional", [False, True])
+def test_a_component_that_is_made_for_the_execution_may_end_it(app, container, ending, is_optional):
+    @component(scope="prototype")
+    class Part:
+        async def __ainit__(self) -> None:
+            raise ending
+
+    wanted: Any = Part | None if is_optional else Part
+
+    @component(scope="prototype")
+    class Tasks:
+        def __init__(self, part: wanted = None) -> None: ...
+
+        @task("ended")
+        async def run(self) -> None:
+            pytest.fail("it must not run")
+
+    container(Tasks, Part)
+    handler = app.tasks["ended"]
+    with received(handler, id="an-id", args=(), kwargs={}), pytest.raises(type(ending)) as caught:
+        handler()
+    assert caught.value is ending
+
+
+async def test_a_state_that_is_being_stored_when_the_task_is_interrupted_comes_before_its_end():
+    events: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def store(**_: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+        events.append("stored")
+
+    context = TaskContext.__new__(TaskContext)
+    vars(context).update(_task=SimpleNamespace(update_state=store), _request=SimpleNamespace(id="an-id"))
+    progress = asyncio.create_task(context.progress(1))
+    progress.add_done_callback(lambda _: events.append("ended"))
+    await until(begun.is_set)
+    progress.cancel()
+    asyncio.get_running_loop().call_soon(go_on.set)
+    await asyncio.wait([progress])
+    assert progress.cancelled()
+    assert events == ["stored", "ended"]
 
 
 def test_retry_sends_the_message_again_with_the_same_id_when_the_execution_has_ended(app, container):

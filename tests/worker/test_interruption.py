@@ -64,6 +64,52 @@ async def test_a_soft_limit_that_is_not_caught_is_the_outcome():
         await Interruption().guard(forever(), soft_limit=0.01)
 
 
+async def test_a_soft_limit_leaves_a_lock_as_a_cancellation_would():
+    lock = asyncio.Lock()
+    loop = asyncio.get_running_loop()
+    await lock.acquire()
+
+    def release_when_time_is_up() -> None:
+        lock.release()
+        interruption.throw(SoftTimeLimitExceeded())
+
+    interruption = Interruption()
+    loop.call_soon(loop.call_soon, release_when_time_is_up)
+    with pytest.raises(SoftTimeLimitExceeded):
+        await interruption.guard(lock.acquire())
+    async with asyncio.timeout(5), lock:
+        pass
+
+
+async def test_a_soft_limit_ends_a_group_of_tasks_and_is_caught_around_it():
+    children = []
+
+    async def body() -> str:
+        try:
+            async with asyncio.TaskGroup() as group:
+                children.append(group.create_task(forever()))
+        except SoftTimeLimitExceeded:
+            return "caught"
+        return ""
+
+    assert await Interruption().guard(body(), soft_limit=0.01) == "caught"
+    assert [child.cancelled() for child in children] == [True]
+
+
+async def test_a_soft_limit_that_nobody_catches_is_celerys_own():
+    async def body() -> None:
+        try:
+            await forever()
+        except SoftTimeLimitExceeded as error:
+            raise error from KeyError("x")
+
+    with pytest.raises(SoftTimeLimitExceeded) as caught:
+        await Interruption().guard(body(), soft_limit=0.01)
+    assert (caught.type, caught.value.args) == (SoftTimeLimitExceeded, (0.01,))
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "forever" in [frame.name for frame in caught.traceback]
+
+
 async def test_a_hard_limit_is_the_outcome_whatever_the_body_makes_of_it():
     async def swallow() -> str:
         try:
@@ -72,7 +118,13 @@ async def test_a_hard_limit_is_the_outcome_whatever_the_body_makes_of_it():
             return "nothing happened"
         return ""
 
-    for body in (forever, swallow):
+    async def fail() -> None:
+        try:
+            await forever()
+        finally:
+            raise KeyError("in the end")
+
+    for body in (forever, swallow, fail):
         with pytest.raises(TimeLimitExceeded):
             await Interruption().guard(body(), hard_limit=0.01)
 

@@ -1,6 +1,7 @@
 """No asyncio task that an execution starts outlives it."""
 
 import asyncio
+import contextvars
 import sys
 from typing import Any
 
@@ -117,6 +118,36 @@ async def test_a_task_of_an_executions_own_is_named_after_it(loop):
         child = loop.create_task(asyncio.sleep(0))
         await child
     assert child.get_name().startswith("tests.run[an-id] ")
+
+
+async def test_a_task_keeps_the_name_it_is_given(loop):
+    async with scope():
+        child = loop.create_task(asyncio.sleep(0), name="fetch")
+        await child
+    assert child.get_name() == "fetch"
+
+
+async def test_a_context_of_its_own_lets_no_task_escape(loop):
+    async with scope():
+        running = loop.create_task(forever(), context=contextvars.copy_context())
+        await asyncio.sleep(0)
+    assert running.cancelled()
+
+
+async def test_what_is_started_while_others_are_cancelled_is_cancelled_too(loop, caplog):
+    last = []
+
+    async def first() -> None:
+        try:
+            await forever()
+        finally:
+            last.append(loop.create_task(forever()))
+
+    async with scope():
+        loop.create_task(first())
+        await asyncio.sleep(0)
+    assert [task.cancelled() for task in last] == [True]
+    assert "do not end" not in caplog.text
 
 
 async def test_tasks_outside_of_executions_are_left_alone(loop):

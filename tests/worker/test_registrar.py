@@ -67,6 +67,19 @@ def test_two_handlers_of_one_name_are_refused_by_both_names(container):
     assert "Other.post" in str(error)
 
 
+def test_a_handler_that_is_provided_as_an_interface_too_is_one_handler(app, container):
+    class Sending: ...
+
+    @factory
+    class Interfaces:
+        @provides(Sending, scope="prototype")
+        def sending(self, mail: Mail) -> Mail:
+            return mail
+
+    container(Interfaces, Mail)
+    assert app.tasks["mail.send"].handler.key is Mail
+
+
 def test_a_task_of_the_apps_own_is_not_replaced(app, container):
     @app.task(name="mail.send", shared=False)
     def other() -> None: ...

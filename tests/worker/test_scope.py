@@ -218,10 +218,15 @@ async def test_a_hook_that_fails_is_logged_with_task_and_id_and_stops_no_other(c
         calls.append("cancelled")
         raise asyncio.CancelledError
 
-    await ended(sync, async_, cancelled, lambda self: calls.append("last"))
-    assert calls == ["last", "cancelled", "async", "sync"]
+    def asks_a_cancelled_task(self: Any) -> None:
+        calls.append("asks")
+        raise asyncio.CancelledError
+
+    await ended(sync, async_, cancelled, asks_a_cancelled_task, lambda self: calls.append("last"))
+    assert calls == ["last", "asks", "cancelled", "async", "sync"]
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert messages == [
+        "Clean-up Part3.end of scope.run[an-id] failed",
         "Clean-up Part2.end of scope.run[an-id] failed",
         "Clean-up Part1.end of scope.run[an-id] failed",
         "Clean-up Part0.end of scope.run[an-id] failed",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, Task, chain, group
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 from celery.exceptions import Retry as CeleryRetry
 from pico_ioc import PicoContainer, component
 from pydantic import BaseModel
@@ -113,6 +113,104 @@ def test_retry_inside_a_bound_task_is_celerys(app, container, arguments):
     assert seen["async"] == seen["plain"]
     assert results[1].state == results[0].state
     assert type(results[1].result) is type(results[0].result)
+
+
+@pytest.mark.parametrize("arguments", [{"args": (5,)}, {"kwargs": {"a": 7}}], ids=str)
+@pytest.mark.parametrize("sent", [((), {"a": 1, "b": 2}), ((1, 2), {}), ((1,), {"b": 2})], ids=str)
+def test_a_retry_of_a_bound_task_changes_the_arguments_it_names(app, container, arguments, sent):
+    @app.task(name="plain", shared=False, bind=True, default_retry_delay=0)
+    def plain(self: Task, a: int, b: int = 0) -> Any:
+        return (a, b) if self.request.retries else self.retry(**arguments)
+
+    @component(scope="prototype")
+    class Tasks:
+        @task("async", bind=True, default_retry_delay=0)
+        async def run(self, bound: Task, a: int, b: int = 0) -> Any:
+            return (a, b) if bound.request.retries else bound.retry(**arguments)
+
+    container(Tasks)
+    theirs, ours = (target.apply(*sent).get() for target in (plain, app.tasks["async"]))
+    assert ours == theirs
+
+
+def test_retry_takes_its_arguments_by_position_too(app, container):
+    @component(scope="prototype")
+    class Tasks:
+        @task("async", bind=True)
+        async def run(self, bound: Task) -> Any:
+            if not bound.request.retries:
+                bound.retry((), {}, None, True, None, 0, 1)
+            return bound.request.retries
+
+    container(Tasks)
+    assert app.tasks["async"].apply().get() == 1
+
+
+def test_what_retry_raises_when_none_is_left_can_be_caught(app, container):
+    @component(scope="prototype")
+    class Tasks:
+        @task("fallback", bind=True, max_retries=0)
+        async def fallback(self, bound: Task) -> str:
+            try:
+                bound.retry(countdown=0)
+            except MaxRetriesExceededError:
+                return "fallback"
+            return ""
+
+        @task("own", bind=True)
+        async def own(self, bound: Task) -> str:
+            try:
+                bound.retry(exc=KeyError("x"), max_retries=0)
+            except KeyError:
+                return "own"
+            return ""
+
+    container(Tasks)
+    for name in ("fallback", "own"):
+        assert app.tasks[name].apply().get() == name
+
+
+@pytest.mark.parametrize("others_fail", [False, True])
+def test_a_retry_that_is_asked_for_in_a_group_of_tasks(app, container, others_fail):
+    @component(scope="prototype")
+    class Tasks:
+        @task("grouped", bind=True, max_retries=1)
+        async def run(self, bound: Task) -> int:
+            async def again() -> None:
+                if not bound.request.retries:
+                    bound.retry(countdown=0)
+
+            async def fail() -> None:
+                if others_fail:
+                    raise ValueError("x")
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(again())
+                group.create_task(fail())
+            return bound.request.retries
+
+    container(Tasks)
+    result = app.tasks["grouped"].apply()
+    if others_fail:
+        assert "ExceptionGroup" in repr(result.result)
+    else:
+        assert result.get() == 1
+
+
+def test_a_base_whose_call_would_not_be_called_is_refused(container):
+    class Traced(Task):
+        abstract = True
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return super().__call__(*args, **kwargs)
+
+    @component(scope="prototype")
+    class Tasks:
+        @task("traced", base=Traced)
+        async def run(self) -> None: ...
+
+    with pytest.raises(Exception, match=r"its base .*Traced overrides __call__"):
+        container(Tasks)
 
 
 def test_bind_gives_the_task_and_leaves_it_out_of_the_signature(app, container):

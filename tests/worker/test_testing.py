@@ -5,6 +5,7 @@ import contextvars
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,20 @@ def test_a_handler_is_run_by_its_method(runner):
 def test_running_a_handler_whose_result_is_ignored_waits_for_it_too(runner, journal):
     runner.run(OrderTasks.archive, 7)
     assert "archived 7" in journal
+
+
+def test_a_retry_begins_when_its_predecessor_has_told_of_it(runner, orders, monkeypatch):
+    backend = runner.app.backend
+    mark = backend.mark_as_retry
+
+    def mark_slowly(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.05)
+        return mark(*args, **kwargs)
+
+    monkeypatch.setattr(backend, "mark_as_retry", mark_slowly)
+    result = orders.deliver(7)
+    runner.join()
+    assert result.state == "SUCCESS"
 
 
 def test_the_scope_is_that_of_one_execution_and_is_cleaned_up(runner, journal):

@@ -387,6 +387,24 @@ def what_a_blocking_function_raises_reaches_the_coroutine() -> None:
         assert host.run(call()) == ("x", 3)
 
 
+def whatever_ends_a_blocking_function_reaches_the_coroutine() -> None:
+    errors = (gevent.Timeout(0), gevent.GreenletExit(), SystemExit(3))
+
+    def end(error: BaseException) -> None:
+        raise error
+
+    async def call(error: BaseException) -> BaseException | None:
+        try:
+            await run_blocking(end, error)
+        except BaseException as caught:  # noqa: BLE001
+            return caught
+        return None
+
+    with _host() as host:
+        for error in errors:
+            assert host.run(call(error)) is error
+
+
 def a_cancelled_wait_kills_the_blocking_function() -> None:
     seen, reached = [], Event()
 

@@ -222,6 +222,8 @@ async def test_blocking_functions_run_on_any_loop_and_raise_what_they_raise():
     with pytest.raises(KeyError) as caught:
         await run_blocking(fail, "x", number=4)
     assert caught.value.args == ("x", 4)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await run_blocking(next, iter([]))
 
 
 def test_an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it(host, caplog):

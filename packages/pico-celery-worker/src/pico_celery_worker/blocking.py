@@ -24,7 +24,7 @@ async def run_blocking(function: Callable[..., _T], /, *args: Any, **kwargs: Any
         What it returns.
 
     Raises:
-        Exception: What it raises.
+        Exception: What it raises; a RuntimeError for StopIteration, which no coroutine can raise.
 
     Example:
         >>> import asyncio, time
@@ -32,5 +32,12 @@ async def run_blocking(function: Callable[..., _T], /, *args: Any, **kwargs: Any
         ...     await run_blocking(time.sleep, 0.01)
         >>> asyncio.run(nap())
     """
-    value: _T = await host_class().run_blocking(function, args, kwargs)
+
+    def call() -> _T:
+        try:
+            return function(*args, **kwargs)
+        except StopIteration as error:
+            raise RuntimeError(f"{function!r} raised StopIteration") from error
+
+    value: _T = await host_class().run_blocking(call)
     return value

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, TaskPredicate
 from pico_ioc import ComponentCreationError, PicoError
 
 
@@ -60,8 +60,11 @@ class Constant(Builder):
 ABSENT: Final = object()
 """What a builder returns for an argument that is left to its default."""
 
+# These end the execution, wherever they are raised: a time limit, and what asks for a retry or a rejection.
+_FINAL: Final = (SoftTimeLimitExceeded, TaskPredicate)
+
 # These say themselves what is wrong, or are not the component's failure.
-_OUTSPOKEN: Final = (PicoError, SoftTimeLimitExceeded)
+_OUTSPOKEN: Final = (PicoError, *_FINAL)
 
 
 class Arguments:
@@ -239,7 +242,7 @@ def first_of(first: Builder, others: Sequence[Builder], *, is_optional: bool) ->
         async def build_async(scope: Scope) -> Any:
             try:
                 return await first.build(scope) if first.awaits else first.build(scope)
-            except SoftTimeLimitExceeded:
+            except _FINAL:
                 raise
             except Exception:
                 for other in others:
@@ -254,7 +257,7 @@ def first_of(first: Builder, others: Sequence[Builder], *, is_optional: bool) ->
     def build(scope: Scope) -> Any:
         try:
             return first.build(scope)
-        except SoftTimeLimitExceeded:
+        except _FINAL:
             raise
         except Exception:
             for other in others:
@@ -271,7 +274,7 @@ def first_of(first: Builder, others: Sequence[Builder], *, is_optional: bool) ->
 def _forgiveness() -> Generator[None]:
     try:
         yield
-    except SoftTimeLimitExceeded:
+    except _FINAL:
         raise
     except Exception:  # noqa: BLE001, S110  # the container keeps the first error
         pass

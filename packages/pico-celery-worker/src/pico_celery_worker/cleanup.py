@@ -66,7 +66,7 @@ async def _call(container: PicoContainer, instance: Any, hook: Hook, label: str,
         result = hook.call(container, instance)
         if hasattr(result, "__await__"):
             await Interruption(f"clean-up {where}", timeout).guard(_waiting(result), hard_limit=timeout)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
         if task and task.cancelling() > cancelled_before:
             raise asyncio.CancelledError from None
         if isinstance(error, TimeLimitExceeded):

@@ -2,17 +2,21 @@
 
 pico-ioc's own `ashutdown` cleans up in the order of creation, stops at the first hook that fails, waits for one that
 hangs, does not know `__aclose__`, and makes the lazy singletons that nobody has used only to clean them up. So it is
-called when the singletons are cleaned up already, and does not see them.
+called when all is cleaned up already, and does that no more.
 """
 
+import itertools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from pico_ioc import PicoContainer
 
 from pico_celery_worker import container_access as access
-from pico_celery_worker.cleanup import clean_up
+from pico_celery_worker.cleanup import clean_up, hooks_of
 from pico_celery_worker.singletons import AsyncSingletons
+
+logger = logging.getLogger(__name__)
 
 
 async def close(container: PicoContainer, timeout: float) -> None:
@@ -23,10 +27,26 @@ async def close(container: PicoContainer, timeout: float) -> None:
         timeout: How long each hook may take, in seconds.
     """
     try:
-        await clean_up(container, list(_made(container))[::-1], "the container", timeout)
+        made = list(_made(container))[::-1]
+        await clean_up(container, itertools.chain(_factories(container), made), "the container", timeout)
     finally:
-        with access.singletons_hidden(container):
+        with access.cleaned_up(container):
             await container.ashutdown()
+
+
+def _factories(container: PicoContainer) -> Iterator[Any]:
+    """Yield the factories that made singletons and have hooks, which may want to know what they made."""
+    seen: set[Any] = set()
+    for key in access.singletons_by_key(container):
+        recipe = access.recipe(container, key)
+        factory: Any = recipe and recipe.factory
+        if not factory or factory.function in seen or not hooks_of(factory.function):
+            continue
+        seen.add(factory.function)
+        try:
+            yield factory.function(**access.arguments(container, factory.dependencies))
+        except Exception:
+            logger.exception("Factory %s cannot be made, and is not cleaned up", factory.function.__qualname__)
 
 
 def _made(container: PicoContainer) -> Iterator[Any]:

@@ -143,16 +143,18 @@ def singletons_by_key(container: PicoContainer) -> dict[Any, Any]:
 
 
 @contextmanager
-def singletons_hidden(container: PicoContainer) -> Generator[None]:
-    """Have the container find objects without any hooks in the place of its singletons."""
+def cleaned_up(container: PicoContainer) -> Generator[None]:
+    """Have the container find nothing to clean up, and no lazy singletons, which it would make by looking at them."""
     store = container._caches._singleton  # noqa: SLF001
-    made = store.items()
-    for key, _ in made:
+    sleeping = [(key, instance) for key, instance in store.items() if behind(instance) is None]
+    for key, _ in sleeping:
         store.put(key, _ABSENT)
+    vars(container)["_iterate_cleanup_targets"] = tuple
     try:
         yield
     finally:
-        for key, instance in made:
+        del vars(container)["_iterate_cleanup_targets"]
+        for key, instance in sleeping:
             store.put(key, instance)
 
 

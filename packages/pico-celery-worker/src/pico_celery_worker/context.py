@@ -1,5 +1,6 @@
 """TaskContext: what a running task may know and say about itself."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
@@ -143,4 +144,12 @@ class TaskContext:
             state: The state's name, such as "PROGRESS".
             meta: What to store with it; the result backend must be able to encode it.
         """
-        await run_blocking(self._task.update_state, task_id=self.id, state=state, meta=dict(meta or {}))
+        storing = asyncio.ensure_future(
+            run_blocking(self._task.update_state, task_id=self.id, state=state, meta=dict(meta or {}))
+        )
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            # A thread goes on all the same, and must not come after what is stored when the task has ended.
+            await asyncio.gather(storing, return_exceptions=True)
+            raise

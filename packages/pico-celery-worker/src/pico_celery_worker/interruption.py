@@ -21,6 +21,13 @@ _CLOSE: Final = GeneratorExit()
 _shown: Any = safe_repr
 
 
+class _SoftTimeLimitExceededError(SoftTimeLimitExceeded, asyncio.CancelledError):  # type: ignore[misc]
+    """A soft time limit, where a coroutine waits.
+
+    asyncio itself tidies up after a CancelledError alone: the lock that is waited for, the group whose tasks run.
+    """
+
+
 class Interruption:
     """Raises exceptions in a running coroutine, where it waits.
 
@@ -50,15 +57,15 @@ class Interruption:
         """The asyncio task whose coroutine is interrupted, while it runs."""
         return self._task
 
-    def throw(self, error: BaseException) -> None:
-        """Raise an exception in the coroutine; the second one, and one after `cancel`, is not delivered.
+    def throw(self, error: SoftTimeLimitExceeded) -> None:
+        """Raise a soft time limit in the coroutine; the second one, and one after `cancel`, is not delivered.
 
         Args:
             error: What to raise. The coroutine may catch it and go on.
         """
         if not self._cancelled and not self._soft:
             self._soft = True
-            self._interrupt(error)
+            self._interrupt(_SoftTimeLimitExceededError(*error.args))
 
     def cancel(self) -> None:
         """Cancel the coroutine, and close it if it still goes on after the time of grace."""
@@ -96,18 +103,18 @@ class Interruption:
             self._timers.append(loop.call_later(hard_limit, self._time_out, hard_limit))
         try:
             value: _T = await self._drive(coroutine)
-        except asyncio.CancelledError as error:
+        except BaseException as error:
             if self._hard_limit is not None:
-                raise TimeLimitExceeded(self._hard_limit) from None
+                raise TimeLimitExceeded(self._hard_limit) from (error if isinstance(error, Exception) else None)
+            if isinstance(error, _SoftTimeLimitExceededError):
+                raise SoftTimeLimitExceeded(*error.args).with_traceback(error.__traceback__) from error.__cause__
+            if isinstance(error, Exception):
+                raise
+            if not isinstance(error, asyncio.CancelledError):
+                raise HandlerExitError(self.label, _shown(error)) from error
             if self._cancelled or (task and task.cancelling() > cancelled_before):
                 raise
             raise HandlerCancelledError(self.label) from error
-        except Exception:
-            raise
-        except BaseException as error:
-            if self._hard_limit is not None:
-                raise TimeLimitExceeded(self._hard_limit) from None
-            raise HandlerExitError(self.label, _shown(error)) from error
         finally:
             self._task = None
             for timer in self._timers:

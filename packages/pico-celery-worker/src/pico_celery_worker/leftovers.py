@@ -33,10 +33,10 @@ def task_factory(
 ) -> asyncio.Task[Any]:
     """Make a task and note it with the execution that starts it: for `loop.set_task_factory`."""
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    # A context given explicitly starts something of its own: an execution, or a singleton.
-    tasks = started.get() if context is None else None
+    tasks = started.get() if context is None else context.get(started)
     if tasks is not None:
-        task.set_name(f"{tasks.label} {task.get_name()}")
+        if options.get("name") is None:
+            task.set_name(f"{tasks.label} {task.get_name()}")
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     return task
@@ -59,11 +59,15 @@ async def cancel(tasks: Tasks, grace: float) -> None:
         len(running),
         ", ".join(str(task.get_coro()) for task in running),
     )
-    for task in running:
-        task.cancel()
-    _, stubborn = await asyncio.wait(running, timeout=grace)
-    if stubborn:
-        logger.error("%d asyncio tasks that task %s left do not end", len(stubborn), label)
-    for task in running:
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            logger.error("An asyncio task that task %s left failed", label, exc_info=task.exception())
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace
+    while running and loop.time() < deadline:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=deadline - loop.time())
+        for task in running:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                logger.error("An asyncio task that task %s left failed", label, exc_info=task.exception())
+        running = [task for task in tasks if not task.done()]  # they may have started others
+    if running:
+        logger.error("%d asyncio tasks that task %s left do not end", len(running), label)

@@ -46,8 +46,10 @@ class PicoTaskRegistrar:
         found: dict[str, Handler] = {}
         for handler in self._handlers():
             other = found.setdefault(handler.spec.name, handler)
-            if other is not handler:
+            if (other.cls, other.method) != (handler.cls, handler.method):
                 raise DuplicateTaskError(handler.spec.name, str(other), str(handler))
+            if handler.key is handler.cls:  # rather than one of the interfaces that it is provided as
+                found[handler.spec.name] = handler
         refuse_contradictions(self._container, found)
         singletons = AsyncSingletons(self._container)
         executors = []

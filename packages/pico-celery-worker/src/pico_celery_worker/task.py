@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from celery import Celery, Task
 from celery.exceptions import Retry
 
+from pico_celery_core.errors import DeclarationError
 from pico_celery_core.sensitive import MASK
 from pico_celery_worker import current_task
 from pico_celery_worker.execution import Executor, Handler
@@ -56,22 +57,35 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
         except _RetryRequestedError as request:
             super().retry(**request.arguments)
             raise
+        except BaseExceptionGroup as group:
+            wanted = _only_request(group)
+            if wanted is not None:
+                super().retry(**wanted.arguments)
+            raise
 
     def wait_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Execute the handler on the process's event loop, and wait for its value."""
         execution = self.executor.start(self, args, kwargs)
         return current_host().run(execution.run(), execution.interruption)
 
-    def retry(self, *args: Any, throw: bool = True, **kwargs: Any) -> Any:
+    def retry(
+        self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any
+    ) -> Any:
         """Retry the task, as Celery's `Task.retry`.
 
         Inside a coroutine it raises at once, and the message is sent when the execution has ended, so that neither
         its clean-up is overtaken nor the event loop waits for the broker.
         """
-        if throw and asyncio._get_running_loop() is not None and not self.request.called_directly:  # noqa: SLF001
-            names = ("args", "kwargs", "exc")
-            raise _RetryRequestedError({**dict(zip(names, args, strict=False)), **kwargs})
-        return super().retry(*args, throw=throw, **kwargs)
+        options |= zip(("eta", "countdown", "max_retries"), more, strict=False)
+        is_here = asyncio._get_running_loop() is not None and not self.request.called_directly  # noqa: SLF001
+        if throw and is_here and self._has_retries_left(options.get("max_retries")):
+            raise _RetryRequestedError({"args": args, "kwargs": kwargs, "exc": exc, **options})
+        return super().retry(args, kwargs, exc, throw, **options)
+
+    def _has_retries_left(self, max_retries: int | None) -> bool:
+        own: Any = self.max_retries
+        limit = own if max_retries is None else max_retries
+        return limit is None or (self.request.retries or 0) < limit
 
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
@@ -101,6 +115,15 @@ class _RetryRequestedError(Retry):  # type: ignore[misc]
         raise TypeError("a retry that was only asked for does not leave the process")
 
 
+def _only_request(group: BaseExceptionGroup[Any]) -> _RetryRequestedError | None:
+    """Return the retry that a group of asyncio tasks asks for, if nothing else went wrong in it."""
+    first: Any = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    _, others = group.split(_RetryRequestedError)
+    return first if others is None else None
+
+
 def register(app: Celery, executor: Executor) -> AsyncTask:
     """Register a handler with Celery.
 
@@ -126,9 +149,12 @@ def register(app: Celery, executor: Executor) -> AsyncTask:
     async def run(*args: Any, **kwargs: Any) -> Any:
         return await executor.start(task, (task, *args) if bound else args, kwargs).run()
 
-    vars(wait)["__signature__"] = vars(run)["__signature__"] = handler.signature
+    vars(wait)["__signature__"] = handler.signature
+    # Celery merges the arguments of a retry by what `run` takes from a message.
+    parameters = list(handler.signature.parameters.values())
+    vars(run)["__signature__"] = handler.signature.replace(parameters=parameters[1:] if bound else parameters)
     options = dict(handler.spec.options)
-    options["base"] = _base(options.get("base") or app.Task)
+    options["base"] = _base(options.get("base") or app.Task, handler)
     # Celery's own `shared` would put the task into every other app of the process as well.
     task: Any = app.task(name=handler.spec.name, lazy=False, shared=False, executor=executor, **options)(wait)
     task.called_by_celery, task.run = task.run, run
@@ -136,10 +162,14 @@ def register(app: Celery, executor: Executor) -> AsyncTask:
     return registered
 
 
-def _base(base: Any) -> Any:
+def _base(base: Any, handler: Handler) -> Any:
     """Return the class that is both an AsyncTask and the task's own `base`."""
     if issubclass(base, AsyncTask):
         return base
+    if base.__call__ is not Task.__call__:
+        problem = f"its base {base.__qualname__} overrides __call__, which would not be called"
+        hint = "Use before_start and after_return there, or an interceptor on the handler."
+        raise DeclarationError("@task", str(handler), problem, hint)
     if issubclass(AsyncTask, base):
         return AsyncTask
     return type(base.__name__, (AsyncTask, base), {"abstract": True, "__module__": base.__module__})

@@ -130,7 +130,7 @@ class Host(ABC):
 
     @staticmethod
     @abstractmethod
-    async def run_blocking(function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
+    async def run_blocking(function: Callable[[], _T]) -> _T:
         """Run a function that waits, without holding up the loop. See `pico_celery_worker.run_blocking`."""
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class EventletHost(Host):
         return Native(thread.start_new_thread, thread.get_ident, clock.sleep)
 
     @staticmethod
-    async def run_blocking(function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
+    async def run_blocking(function: Callable[[], _T]) -> _T:
         """Run a function in a green thread of its own."""
         import eventlet
 
@@ -78,7 +78,7 @@ class EventletHost(Host):
 
         def call() -> _T:
             try:
-                return context.run(function, *args, **kwargs)
+                return context.run(function)
             finally:
                 loop.call_soon_threadsafe(done.set)
 

@@ -84,7 +84,7 @@ class GeventHost(Host):
         )
 
     @staticmethod
-    async def run_blocking(function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
+    async def run_blocking(function: Callable[[], _T]) -> _T:
         """Run a function in a greenlet of its own."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[_T] = loop.create_future()
@@ -100,8 +100,8 @@ class GeventHost(Host):
 
         def call() -> None:
             try:
-                value = context.run(function, *args, **kwargs)
-            except Exception as error:  # noqa: BLE001
+                value = context.run(function)
+            except BaseException as error:  # noqa: BLE001  # nobody else would hear of it, and the handler would wait
                 loop.call_soon_threadsafe(settle, None, error)
             else:
                 loop.call_soon_threadsafe(settle, value, None)

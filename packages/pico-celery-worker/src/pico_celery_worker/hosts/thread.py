@@ -5,7 +5,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pico_celery_worker.hosts.base import Host
 from pico_celery_worker.lag import Native
@@ -40,9 +40,9 @@ class ThreadHost(Host):
         return Native(_thread.start_new_thread, _thread.get_ident, time.sleep)
 
     @staticmethod
-    async def run_blocking(function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
+    async def run_blocking(function: Callable[[], _T]) -> _T:
         """Run a function in a thread of the loop's pool."""
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await asyncio.to_thread(function)
 
     def _join(self) -> None:
         self._thread.join()

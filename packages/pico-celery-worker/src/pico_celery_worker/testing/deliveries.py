@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -46,16 +46,18 @@ class Deliveries:
 
     def deliver(self, message: Message) -> None:
         """Execute a message, soon."""
-        name, task_id = message.headers["task"], message.headers["id"]
-        thread = threading.Thread(
-            target=self._process, args=(message,), name=f"pico-celery task {name}[{task_id}]", daemon=True
-        )
+        task = "{task}[{id}]".format(**message.headers)
         with self._changed:
             if self._closed:
-                logger.warning("Task %s[%s] was sent when its TaskRunner had ended: nobody runs it", name, task_id)
+                logger.warning("Task %s was sent when its TaskRunner had ended: nobody runs it", task)
                 return
-            self._running[thread] = f"{name}[{task_id}]"
-        thread.start()
+            # A retry comes before its predecessor has stored that there is one.
+            predecessors = [thread for thread, running in self._running.items() if running == task]
+            thread = threading.Thread(
+                target=self._process, args=(message, predecessors), name=f"pico-celery task {task}", daemon=True
+            )
+            self._running[thread] = task
+            thread.start()
 
     def wait(self, timeout: float) -> list[str]:
         """Wait until every task has ended, those included that tasks have sent.
@@ -75,7 +77,9 @@ class Deliveries:
         with self._changed:
             self._closed = True
 
-    def _process(self, message: Message) -> None:
+    def _process(self, message: Message, predecessors: Sequence[threading.Thread]) -> None:
+        for thread in predecessors:
+            thread.join()
         # Celery keeps the current app by thread; a worker's is always its own.
         self._app.set_current()
         try:
