@@ -17,6 +17,7 @@ from pico_celery_worker.transports import use_ours
 from pico_celery_worker.transports.redis import ReservingChannel
 from tests.integration.faults import network
 from tests.servers import OwnRedis, own_redis
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
@@ -70,6 +71,10 @@ class Reader:
             self.connection.drain_events(timeout=timeout)
         except TimeoutError:
             """Nothing has come."""
+
+    def drain_until_it_waits(self) -> None:
+        """Ask until Redis has said that there is nothing."""
+        eventually(lambda: self.drain(0.05) or (self.asked and self.channel._request is None))
 
     def kept(self) -> dict[str, Any]:
         """What Redis has as delivered and not acknowledged, by delivery tag."""
@@ -133,7 +138,7 @@ def reader(url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 def ask_and_do_not_listen(reader: Reader) -> None:
     """Have Redis reserve a message, and do not read that."""
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     reader.send("x")
     reader.channel._waits_until = 0.0
     reader.channel._brpop_start()
@@ -183,7 +188,7 @@ def test_an_acknowledged_message_is_gone(reader):
 
 def test_a_reader_that_waits_is_woken(reader):
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     reader.asked = 0
     for number in range(3):
         reader.send(number)
@@ -198,7 +203,7 @@ def test_a_reader_that_waits_is_woken(reader):
 def test_a_reader_that_waits_seldom_asks(make_reader):
     reader = make_reader()
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     reader.asked = 0
     reader.drain(1.5)
     assert reader.asked <= 2
@@ -207,7 +212,7 @@ def test_a_reader_that_waits_seldom_asks(make_reader):
 def test_what_changes_while_the_answer_is_on_its_way_is_not_missed(make_reader):
     reader = make_reader()
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     channel = reader.channel
     channel._waits_until = 0.0
     channel._brpop_start()  # finds nothing, and nobody reads that yet
@@ -263,6 +268,43 @@ def test_what_nobody_acknowledges_is_not_kept(make_reader):
     assert reader.kept() == {}
 
 
+def test_after_that_messages_are_kept_again(make_reader):
+    """A worker begins by asking others, whose replies nobody acknowledges."""
+    reader = make_reader()
+    reader.send("x", "replies")
+    reader.consume("replies", no_ack=True)
+    assert reader.take() == ["x"]
+    reader.consumer.cancel()
+    ask_and_do_not_listen(reader)
+
+
+def test_while_no_more_may_be_taken_announcements_keep_nobody_busy(make_reader):
+    reader = make_reader()
+    reader.consume("a", "b")
+    reader.consumer.qos(prefetch_count=1)
+    reader.drain_until_it_waits()
+    reader.send("x", "a")
+    reader.take()
+    cycle = reader.channel.connection.cycle
+    reader.drain_until_it_waits()
+    reader.send("y", "b")
+    polls = []
+    poll = cycle.poller.poll
+    cycle.poller.poll = lambda timeout: polls.append(timeout) or poll(timeout)
+    reader.drain(0.5)
+    assert 0 < len(polls) < 10
+    reader.messages[0].ack()
+    assert reader.take() == ["y"]
+
+
+def test_redis_does_not_close_the_connection_of_announcements_for_being_silent(reader):
+    """Of the silent ones it spares subscribers alone, if it has a `timeout`."""
+    reader.consume()
+    reader.drain_until_it_waits()
+    flags = {int(client["id"]): client["flags"] for client in reader.redis.client_list()}
+    assert "P" in flags[reader.channel._announcements.number]
+
+
 def test_a_reader_that_never_hears_of_a_message_leaves_it_to_the_next(make_reader):
     lost = make_reader()
     ask_and_do_not_listen(lost)
@@ -292,7 +334,7 @@ def test_what_arrives_at_a_channel_that_closes_goes_back(make_reader):
 def test_a_channel_that_waits_is_closed_at_once(make_reader):
     reader = make_reader()
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     began = time.monotonic()
     reader.channel.close()
     assert time.monotonic() - began < ours._LONGEST_WAIT
@@ -317,7 +359,7 @@ def test_what_could_not_be_closed_is_closed_again_without_harm(make_reader):
 def test_a_lost_connection_is_noticed(make_reader):
     reader = make_reader()
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     reader.redis.execute_command("CLIENT", "KILL", "ID", reader.channel._announcements.number)
     with pytest.raises(reader.connection.connection_errors):
         reader.drain(5)
@@ -337,7 +379,7 @@ def test_an_answer_that_never_comes_is_noticed(url):
     with network(url) as (between, through):
         reader = Reader(through, socket_timeout=0.5)
         reader.consume()
-        reader.drain(0.1)
+        reader.drain_until_it_waits()
         reader.channel.health_check_interval = 0.1  # for how long kombu waits beyond a second
         reader.channel._waits_until = 0.0
         between.lose()
@@ -352,7 +394,7 @@ def test_an_answer_that_never_comes_is_noticed(url):
 def test_one_that_waits_is_not_taken_for_one_that_gets_no_answer(make_reader):
     reader = make_reader()
     reader.consume()
-    reader.drain(0.1)
+    reader.drain_until_it_waits()
     assert reader.channel._in_poll
     assert reader.channel._brpop_sent_at is None
 

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Part of kombu has types, and these have not.
 _channel: Any = kombu_redis.Channel
+_poller: Any = kombu_redis.MultiChannelPoller
 _qos: Any = kombu_redis.QoS
 _note: Any = virtual.QoS.append
 _loads: Any = loads
@@ -36,8 +37,8 @@ _LONGEST_WAIT: Final = 1.0
 
 _LONGEST_SHOWN: Final = 1000
 
-# The older protocol, in which what Redis announces comes as a message of a channel that is subscribed to.
-_RESP2: Final = "2"
+# What kombu's poller calls the connection of announcements.
+_ANNOUNCEMENT: Final = "ANNOUNCEMENT"
 
 # KEYS: where kombu keeps what is delivered, its index by time, and the queues in the order to look into them.
 # ARGV: the time.
@@ -77,9 +78,27 @@ def reserving(transport_class: Any) -> Any:
     """
     channel_class = transport_class.Channel
     bases = (ReservingChannel,) if channel_class is _channel else (ReservingChannel, channel_class)
-    return type(
-        transport_class.__name__, (transport_class,), {"Channel": type(f"Reserving{channel_class.__name__}", bases, {})}
-    )
+    channel = type(f"Reserving{channel_class.__name__}", bases, {})
+    return type(transport_class.__name__, (_Reserving, transport_class), {"Channel": channel})
+
+
+class _Reserving:
+    """Comes before one of kombu's transports to Redis."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()
+
+
+class _Poller(_poller):  # type: ignore[misc]
+    """kombu's poller, which reads announcements also while no more messages may be taken.
+
+    Unread, they would be found readable again and again, without a pause.
+    """
+
+    def on_readable(self, fileno: int) -> Any:
+        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        return channel.handlers[kind]() if kind == _ANNOUNCEMENT else super().on_readable(fileno)
 
 
 class _ReservingQoS(_qos):  # type: ignore[misc]
@@ -103,6 +122,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._brpop_sent_at: float | None = None
         self._reserves = True
+        self._unkept: set[str] = set()
         self._request: Any = None  # the connection by which there was asked
         self._asked_at = 0.0
         self._asked: list[tuple[str, str]] = []  # key and queue
@@ -112,7 +132,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._announcements: Any = None
         super().__init__(*args, **kwargs)
         self._reserves = self.ack_emulation
-        self.handlers["ANNOUNCEMENT"] = self._read_announcements
+        self.handlers[_ANNOUNCEMENT] = self._read_announcements
 
     @property
     def _in_poll(self) -> Any:
@@ -127,9 +147,11 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._waits_until = 0.0
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
-        """Consume from a queue. What nobody will acknowledge is not kept."""
+        """Consume from a queue. What nobody will acknowledge, such as the replies of other workers, is not kept."""
         if no_ack and queue not in self._fanout_queues:
-            self._reserves = False
+            self._unkept.add(queue)
+        else:
+            self._unkept.discard(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
     def renew(self) -> None:
@@ -153,7 +175,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         return super()._connparams(*args, **kwargs)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        if not self._reserves:
+        if not self._reserves or not self._unkept.isdisjoint(self.active_queues):
             super()._brpop_start(timeout)
             return
         queues = self._queue_cycle.consume(len(self.active_queues))
@@ -215,10 +237,12 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         try:
             if self._announcements is None:
                 self._announcements = _Announcements(self.client.connection_pool)
-                self.connection.cycle._register(self, self._announcements, "ANNOUNCEMENT")  # noqa: SLF001
+                self.connection.cycle._register(self, self._announcements, _ANNOUNCEMENT)  # noqa: SLF001
             _command(connection, "EVAL", "return 1", 0)
             _command(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", self._announcements.number, "NOLOOP")
         except self.ResponseError as error:
+            if self._tracked_socket is not None:
+                raise ConnectionError("Redis does not announce changes any more.") from error  # it has before
             logger.warning(
                 "Redis refuses what it takes to reserve a message when it leaves its queue (%s). Should this worker be "
                 "killed in the moment between, the message is lost. Allow its user EVAL and CLIENT TRACKING.",
@@ -251,8 +275,10 @@ class _Announcements:
     def __init__(self, pool: Any) -> None:
         self.connection = pool.get_connection()
         self.number = _command(self.connection, "CLIENT", "ID")
-        if str(self.connection.protocol) == _RESP2:
-            _command(self.connection, "SUBSCRIBE", "__redis__:invalidate")
+        # In the older protocol they come as messages of this channel; in the newer one Redis closes the connection of
+        # whoever is silent and subscribed to nothing, if it has a `timeout`.
+        self.connection.send_command("SUBSCRIBE", "__redis__:invalidate")
+        self.connection.read_response(push_request=True)
 
     def read(self) -> None:
         """Read all that have come, at least one."""
