@@ -125,7 +125,7 @@ def running_worker(
         **environment: Further environment variables.
     """
     variables = {"TEST_BROKER_URL": broker, "TEST_BACKEND_URL": backend, "TEST_QUEUE": queue, **environment}
-    with celery("worker", app, "--without-mingle", "--without-gossip", *options, **variables) as worker:
+    with celery("worker", app, *options, **variables) as worker:
         worker.wait_for_log(r"ready\.")
         yield worker
 
