@@ -169,7 +169,7 @@ def lose(make_app, deliveries, monkeypatch) -> Callable[..., list[str]]:
 
     def lose(*, kind: Any = GreenConsumer, timer: Any = None, **settings: Any) -> list[str]:
         log: list[str] = []
-        monkeypatch.setattr(deliveries, "hold", lambda: log.append("held"))
+        monkeypatch.setattr(deliveries, "hold", lambda channel: log.append("held"))
         if timer is None:
             timer = SimpleNamespace(end_heartbeats=lambda: log.append("heartbeats ended"))
         app = make_app(worker_enable_prefetch_count_reduction=False, **settings)

@@ -36,6 +36,17 @@ class Tasks:
     async def late(self) -> None: ...
 
 
+class RedisQoS(virtual.QoS):
+    """kombu's account of messages from Redis, as far as it is looked at."""
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__(channel)
+        self.restored: list[str] = []
+
+    def restore_by_tag(self, tag: str) -> None:
+        self.restored.append(tag)
+
+
 class RedisChannel(Channel):
     """A channel of kombu's to Redis, as far as it is looked at."""
 
@@ -46,7 +57,7 @@ class RedisChannel(Channel):
         super().__init__()
         del self.is_open
         self.closed = False
-        self.qos = virtual.QoS(self)
+        self.qos = RedisQoS(self)
 
     def _answer(self, answer: str) -> None:
         if self.is_broken or self.closed:
@@ -203,14 +214,28 @@ def test_what_runs_is_not_given_back_with_the_channel(run, deliveries):
     channel = RedisChannel()
     running, waiting = run(channel), message_of("late", channel=channel)
     channel.qos.append(waiting, waiting.delivery_tag)
-    deliveries.hold()
-    assert unacked(channel) == {waiting.delivery_tag}
+    deliveries.hold(channel)
+    assert unacked(channel) == set()
     following = RedisChannel()
     deliveries.resume(following)
     assert running.message.channel is following
     assert unacked(following) == {running.message.delivery_tag}
+    assert following.qos.restored == [waiting.delivery_tag]
     running.acknowledge()
     assert (channel.answers, following.answers) == ([], ["acknowledged"])
+
+
+def test_what_has_ended_and_could_not_say_so_is_given_back(run, deliveries):
+    """A plain task's request knows nothing of answers."""
+    channel = RedisChannel()
+    request = run(channel)
+    deliveries.hold(channel)
+    state.reset_state()  # it has ended
+    following = RedisChannel()
+    deliveries.resume(following)
+    assert following.qos.restored == [request.message.delivery_tag]
+    assert unacked(following) == set()
+    assert deliveries._waiting == []
 
 
 def test_what_has_been_answered_is_not_held(run, deliveries):
@@ -501,6 +526,21 @@ def test_redis_hears_later_of_what_has_ended_meanwhile(app, run, deliveries, red
     following = Reader(redis_url, "errands")
     deliveries.resume(following.channel)
     assert (client.hlen("unacked"), client.llen("errands")) == (0, 0)
+    following.connection.release()
+
+
+def test_redis_gets_back_what_has_not_begun_when_it_is_there_again(app, run, deliveries, redis_url, client):
+    run()
+    state.reset_state()
+    reader = Reader(redis_url, "errands")
+    reader.send()
+    waiting = reader.take()
+    deliveries.hold(reader.channel)
+    reader.lose()
+    assert (client.hkeys("unacked"), client.llen("errands")) == ([waiting.delivery_tag], 0)
+    following = Reader(redis_url, "errands")
+    deliveries.resume(following.channel)
+    assert (client.hlen("unacked"), client.llen("errands")) == (0, 1)
     following.connection.release()
 
 

@@ -89,7 +89,7 @@ class GreenConsumer(PicoConsumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection, but not what runs, unless that is to be cancelled."""
         if not self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
-            deliveries.hold()
+            deliveries.hold(getattr(self.task_consumer, "channel", None))
         end_heartbeats = getattr(self.timer, "end_heartbeats", None)
         if end_heartbeats is not None:
             end_heartbeats()

@@ -60,6 +60,7 @@ class Deliveries:
         self.are_kept = False
         self.answers: dict[Identity, Answer] = {}
         self._held: list[Any] = []
+        self._waiting: list[str] = []
         self._gate: AbstractContextManager[Any] = nullcontext()
 
     def keep(self, gate: AbstractContextManager[Any]) -> None:
@@ -90,24 +91,41 @@ class Deliveries:
             self.answers[identity(message)] = Answer(message, requeue)
             request.acknowledged = True
 
-    def hold(self) -> None:
-        """Before a connection is given up: keep Redis from giving out again what runs or has just ended."""
+    def hold(self, channel: Any = None) -> None:
+        """Before a connection is given up: keep Redis from giving out again what runs or has just ended.
+
+        Args:
+            channel: By which messages came. It may have some that have not begun, such as those that wait for their
+                time. Celery forgets them, and kombu may not be able to give them back.
+        """
         running = [request.message for request in state.active_requests if not request.acknowledged]
         ended = [answer.message for answer in self.answers.values()]
         for message in (*running, *ended):
             if is_of_redis(message) and not message.acknowledged and not is_cut_off(message):
                 _forget(message.channel.qos, message.delivery_tag)
                 self._held.append(message)
+        qos = getattr(channel, "qos", None)
+        if is_redis(channel) and qos is not None:
+            self._waiting += [tag for tag in qos._delivered if tag not in qos._dirty]  # noqa: SLF001
+            for tag in self._waiting:
+                _forget(qos, tag)
 
     def resume(self, channel: Any) -> None:
         """With a new connection: go on with what was held, and catch up on what could not be told."""
-        answers = {id(answer.message): answer for answer in self.answers.values()}
+        answered = {id(answer.message) for answer in self.answers.values()}
+        running = {id(request.message) for request in state.active_requests}
         while self._held:
             message = self._held[-1]
             message.channel = channel
-            if id(message) not in answers and not message.acknowledged:
-                channel.qos.append(message, message.delivery_tag)
+            if id(message) not in answered and not message.acknowledged:
+                if id(message) in running:
+                    channel.qos.append(message, message.delivery_tag)
+                else:
+                    self._waiting.append(message.delivery_tag)  # a plain task's, which notes no answer
             self._held.pop()
+        while self._waiting:
+            channel.qos.restore_by_tag(self._waiting[-1])
+            self._waiting.pop()
         self.catch_up()
 
     def catch_up(self) -> None:
@@ -192,7 +210,12 @@ def was_redelivered(message: Any) -> bool:
 
 def is_of_redis(message: Any) -> bool:
     """Tell whether a message came from Redis: such a one outlives its connection."""
-    return hasattr(type(message.channel), "unacked_key")
+    return is_redis(message.channel)
+
+
+def is_redis(channel: Any) -> bool:
+    """Tell whether a channel is kombu's to Redis."""
+    return hasattr(type(channel), "unacked_key")
 
 
 def is_cut_off(message: Any) -> bool:
