@@ -17,7 +17,7 @@ from tests.waiting import eventually
 FINISHED = ["began", "finished", "cleaned up"]
 
 # So that a connection on which nothing comes any more is given up soon.
-IMPATIENT = {
+IMPATIENT: dict[str, Any] = {
     "broker_heartbeat": 2,
     "broker_transport_options": {
         "socket_timeout": 2,
@@ -26,6 +26,8 @@ IMPATIENT = {
         "unacked_restore_interval": 1,
     },
 }
+
+CONTROLLED = {**IMPATIENT, "worker_enable_remote_control": True}
 
 
 class Running:
@@ -78,6 +80,71 @@ def redis_is_restarted(_: Station) -> None:
         running.end_meanwhile()
         server.start()
         running.check()
+
+
+@on("redis")
+def what_waits_for_its_time_begins_after_redis_is_restarted(_: Station) -> None:
+    with own_redis_and_worker() as (server, running):
+        place = running.place
+        place.let_go("later")
+        waiting = place.send("late", "later", countdown=3)
+        running.worker.wait_for_log(rf"{waiting}\] received")
+        server.stop()
+        running.worker.wait_for_log("Connection to broker lost")
+        server.start()
+        place.until("cleaned up", waiting)
+        running.end_meanwhile()
+        running.check()
+        assert place.of(waiting) == FINISHED
+
+
+@on("redis")
+def redis_writes_nothing_for_a_moment(_: Station) -> None:
+    """As one does that is a replica for now, while another takes its place."""
+    with own_redis_and_worker() as (server, running), server.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        running.worker.wait_for_log("Connection to broker lost")
+        running.place.let_go("meanwhile")
+        running.place.until("finished", *running.meanwhile)
+        client.config_set("min-replicas-to-write", 0)
+        running.end_meanwhile()
+        running.check()
+
+
+@on("redis")
+def remote_control_alone_loses_its_connection(_: Station) -> None:
+    with own_redis() as server, station("redis", server.url) as place, place.worker(settings=CONTROLLED) as worker:
+        running = Running(place, worker)
+        with server.client() as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        worker.wait_for_log("Remote control has lost its connection|Connection to broker lost")
+        eventually(lambda: place.app.control.ping(timeout=1))
+        running.end_meanwhile()
+        running.check()
+
+
+@on("rabbitmq", "quorum")
+def rabbitmq_closes_a_channel(place: Station) -> None:
+    """As it does with one by which a message is not acknowledged for half an hour."""
+    with place.worker(settings=CONTROLLED) as worker:
+        running = Running(place, worker)
+        place.app.control.broadcast("acknowledge_what_was_never_delivered")
+        worker.wait_for_log("The broker refused something")
+        running.end_meanwhile()
+        running.check()
+
+
+@on("rabbitmq")
+def a_worker_with_no_room_for_more_keeps_its_connection(place: Station) -> None:
+    with place.worker("-c", "2", settings=IMPATIENT) as worker:
+        tasks = [place.send("late", "key") for _ in range(6)]
+        place.until("began", *tasks[:2])
+        time.sleep(4 * IMPATIENT["broker_heartbeat"])  # nothing tells of a heartbeat
+        place.let_go("key")
+        place.until("cleaned up", *tasks)
+        assert [place.of(task) for task in tasks] == [FINISHED] * len(tasks)
+        assert "Connection to broker lost" not in worker.log
+        assert worker.stop() == 0
 
 
 @on("redis")

@@ -9,6 +9,7 @@ import pytest
 from tests.integration.faults import network
 from tests.integration.stations import KINDS, Station, assert_quiet, on, scenarios
 from tests.integration.workers import Worker
+from tests.waiting import eventually
 
 FINISHED = ["began", "finished", "cleaned up"]
 CANCELLED = ["began", "cancelled", "cleaned up"]
@@ -150,6 +151,23 @@ def a_soft_shutdown_of_an_idle_worker_waits_if_it_is_told_to(place: Station) -> 
         assert "Initiating Soft Shutdown" in worker.log
         assert place.of(later) == FINISHED
         assert_quiet(worker)
+
+
+@on("redis", "rabbitmq")
+def what_waits_for_room_does_not_begin_after_sigterm(place: Station) -> None:
+    for pool in ("gevent", "threads"):
+        with place.worker("-c", "2", pool=pool) as worker:
+            tasks = [place.send("late", f"key of {pool}") for _ in range(5)]
+            eventually(lambda tasks=tasks: sum(place.of(task) == ["began"] for task in tasks) == 2)
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_for_log("Warm shutdown")
+            place.let_go(f"key of {pool}")
+            assert worker.wait(PROMPTLY) == 0
+            assert sorted(map(place.of, tasks)) == [[]] * 3 + [FINISHED] * 2
+            assert_quiet(worker)
+        with place.worker(pool=pool):
+            place.until("cleaned up", *tasks)
+            assert [place.of(task) for task in tasks] == [FINISHED] * 5
 
 
 @on("redis", "rabbitmq")

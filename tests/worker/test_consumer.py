@@ -119,6 +119,49 @@ def test_others_do_not(make_app, deliveries, options):
     assert not deliveries.are_kept
 
 
+class RefusedError(Exception):
+    """What a broker says that refuses something."""
+
+
+def looping(make_app: Any, **settings: Any) -> Any:
+    """Return a consumer whose loop is refused something."""
+
+    def refuse(*_: Any) -> None:
+        raise RefusedError("read only")
+
+    class Looping(PicoConsumer):
+        loop = staticmethod(refuse)
+
+    consumer = consumer_of(make_app("redis://localhost", **settings), kind=Looping)
+    consumer.channel_errors = (RefusedError,)
+    return consumer
+
+
+def test_a_broker_that_refuses_something_is_taken_for_one_that_is_lost(make_app):
+    consumer = looping(make_app)
+    with pytest.raises(consumer.connection_errors, match=r"The broker refused something: .*read only") as caught:
+        consumer.loop()
+    assert isinstance(caught.value.__cause__, RefusedError)
+    assert consumer.app.conf.broker_channel_error_retry is True
+
+
+def test_unless_the_user_wants_that_to_end_the_worker(make_app):
+    consumer = looping(make_app, broker_channel_error_retry=False)
+    with pytest.raises(RefusedError):
+        consumer.loop()
+    assert consumer.app.conf.broker_channel_error_retry is False
+
+
+def test_the_loop_is_held_up_while_it_waits_for_room_and_nobody_else_counts(make_app):
+    seen = []
+    consumer = consumer_of(make_app(), kind=GreenConsumer)
+    begin = consumer._noting_that_it_waits(lambda _: seen.append(consumer.is_held_up()))
+    begin("by another greenlet")
+    ready(consumer, "redis")
+    begin("by the loop")
+    assert (seen, consumer.is_held_up()) == ([False, True], False)
+
+
 def ready(consumer: Any, driver_type: str) -> list[Any]:
     """Give the consumer what it has when its loop begins, and return how the channel is asked to cancel."""
     asked: list[Any] = []

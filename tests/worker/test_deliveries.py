@@ -197,6 +197,22 @@ def test_redis_is_told_as_soon_as_there_is_a_connection(run, deliveries, requeue
     assert unacked(following) == set()
 
 
+def test_what_redis_refuses_to_hear_is_told_later(run, deliveries, monkeypatch, caplog):
+    request = run(RedisChannel())
+    message = request.message
+    monkeypatch.setattr(message.channel, "_answer", refuse)
+    request.acknowledge()
+    assert request.acknowledged
+    assert f"The broker refuses what is said about task late[{request.id}]" in caplog.text
+    monkeypatch.undo()
+    deliveries.catch_up()
+    assert message.channel.answers == ["acknowledged"]
+
+
+def refuse(_: str) -> None:
+    raise redis.ResponseError("READONLY")
+
+
 def test_what_cannot_be_told_even_then_stays_noted(run, deliveries):
     request = run(RedisChannel())
     request.message.channel.is_broken = True

@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import time
+from typing import Any
 
 from celery import Celery
+from celery.worker.control import control_command
 from kombu import Queue
 from pico_ioc import DictSource, component, configuration, init
 
@@ -113,6 +115,12 @@ class SlowToCleanTasks:
     async def hang_in_cleanup(self) -> None:
         self.slow.trail.add("began")
         await asyncio.sleep(600)
+
+
+@control_command()  # type: ignore[untyped-decorator]
+def acknowledge_what_was_never_delivered(state: Any) -> None:
+    """Have RabbitMQ close the channel by which messages come."""
+    state.consumer.task_consumer.channel.basic_ack(99999)
 
 
 _queue = os.environ.get("TEST_QUEUE", "celery")

@@ -90,7 +90,7 @@ def _worker(pool_class: Any = TaskPool) -> Iterator[Worker]:
     try:
         yield Worker(app, pool)
     finally:
-        state.should_terminate = None
+        state.should_terminate = state.should_stop = None
         released.set()
         pool.terminate()
         pool._pool.kill()
@@ -240,6 +240,23 @@ def nothing_starts_when_the_worker_is_to_end() -> None:
         worker.run("give")
         worker.pool._pool.join()
         assert log == ["given"]
+
+
+def what_waits_for_room_does_not_begin_when_the_worker_is_to_stop() -> None:
+    with _worker() as worker:
+        running = [worker.run("wait") for _ in range(10)]
+        while not all(request.time_start for request in running):
+            gevent.sleep(0)
+        waiting = gevent.spawn(worker.run, "give")
+        gevent.sleep(0)
+        state.should_stop = 0
+        for request in running:
+            worker.pool.terminate_job(request.worker_pid)
+        request = waiting.get()
+        worker.pool._pool.join()
+        assert "given" not in log
+        assert request.time_start is None
+        assert _answers(request) == []
 
 
 def terminating_kills_and_waits() -> None:

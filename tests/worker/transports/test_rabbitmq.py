@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import amqp.connection
 import kombu
 import pytest
 from kombu.transport import pyamqp
@@ -56,6 +57,19 @@ def test_a_timeout_is_kept_although_other_frames_come(connection):
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.05)
     assert reads == [0.05]
+
+
+@pytest.mark.parametrize("is_held_up", [True, False])
+def test_heartbeats_are_missed_only_where_somebody_reads(connection, monkeypatch, is_held_up):
+    connection.transport.is_held_up = lambda: is_held_up
+    connection.heartbeat_check()
+    later = time.monotonic() + 1000
+    monkeypatch.setattr(amqp.connection, "monotonic", lambda: later)
+    if is_held_up:
+        connection.heartbeat_check()
+    else:
+        with pytest.raises(connection.connection_errors, match="Too many heartbeats missed"):
+            connection.heartbeat_check()
 
 
 @pytest.mark.parametrize("ask", [lambda channel: channel.basic_qos(0, 1, False), lambda channel: channel.close()])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -293,6 +294,22 @@ def test_while_no_more_may_be_taken_announcements_keep_nobody_busy(make_reader):
     assert looks < 10
     reader.messages[0].ack()
     assert reader.take() == ["y"]
+
+
+def test_one_that_may_take_no_more_notices_soon_that_it_may(make_reader):
+    reader = make_reader()
+    for number in range(2):
+        reader.send(number)
+    reader.consume()
+    reader.consumer.qos(prefetch_count=1)
+    assert reader.take() == [0]
+    acknowledge = threading.Timer(0.1, reader.messages[0].ack)
+    acknowledge.start()
+    began = time.monotonic()
+    while not reader.bodies:
+        reader.drain(30)
+    assert time.monotonic() - began < 15
+    acknowledge.join()
 
 
 def test_redis_does_not_close_the_connection_of_announcements_for_being_silent(reader):

@@ -85,7 +85,10 @@ class Deliveries:
         message = request.message
         if not is_cut_off(message):
             with self._gate:
-                give()
+                try:
+                    give()
+                except Exception as error:  # noqa: BLE001  # Redis may refuse it for now
+                    logger.warning("The broker refuses what is said about task %s[%s]: %r", *_name(message), error)
         if not message.acknowledged:
             self._forget_old()
             self.answers[identity(message)] = Answer(message, requeue)

@@ -23,6 +23,7 @@ from pico_celery_worker.hosts import close_host, current_host
 from pico_celery_worker.intake import IntakeStep
 from pico_celery_worker.pools import pool_name
 from pico_celery_worker.redelivery import RedeliveryStep
+from pico_celery_worker.remote_control import RemoteControlStep
 from pico_celery_worker.signal_handlers import SignalHandlers
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor])
     steps: set[Any] = vars(app)["steps"]["worker"]
     steps.difference_update([step for step in steps if isinstance(step, type) and issubclass(step, ContainerStep)])
     steps.add(type("ContainerStep", (ContainerStep,), {"container": container, "executors": executors}))
-    vars(app)["steps"]["consumer"].update((HeartbeatStep, IntakeStep, RedeliveryStep))
+    vars(app)["steps"]["consumer"].update((HeartbeatStep, IntakeStep, RedeliveryStep, RemoteControlStep))
     signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
 
 

@@ -47,7 +47,7 @@ class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
                 if is_green:
                     transport.cycle.maybe_restore_messages()
                     deliveries.catch_up()
-            except transport.connection_errors as error:
+            except (*transport.connection_errors, *transport.channel_errors) as error:
                 logger.debug("Messages are still to be looked after: %r", error)
 
         self._entry = parent.timer.call_repeatedly(interval, look)

@@ -1,8 +1,10 @@
 """What Celery's own pools need on top, one file for each that needs it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state
+from greenlet import GreenletExit
 
 
 def pool_name(pool_cls: Any) -> str:
@@ -13,5 +15,24 @@ def pool_name(pool_cls: Any) -> str:
 
 def is_ending() -> bool:
     """Tell whether the worker has begun to shut down cold: then nothing is to begin any more."""
-    # It is the exit code, which may be 0.
-    return state.should_terminate is not None and state.should_terminate is not False
+    return _is_set(state.should_terminate)
+
+
+def is_stopping() -> bool:
+    """Tell whether the worker has begun to shut down, warm or cold: what has not begun goes back to the broker."""
+    return _is_set(state.should_stop) or is_ending()
+
+
+def unless_stopping(accept: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return what accepts a task that is about to begin, after it has waited for its turn, or ends it there."""
+
+    def accept_or_end(*args: Any, **kwargs: Any) -> Any:
+        if is_stopping():
+            raise GreenletExit
+        return accept(*args, **kwargs) if accept is not None else None
+
+    return accept_or_end
+
+
+def _is_set(exit_code: Any) -> bool:
+    return exit_code is not None and exit_code is not False  # it may be 0

@@ -5,7 +5,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from pico_celery_worker.pools import is_ending
+from pico_celery_worker.pools import is_stopping, unless_stopping
 from pico_celery_worker.pools.outcomes import contained, told, told_when_killed
 
 
@@ -19,9 +19,10 @@ class KilledAreTerminated:
 
     def on_apply(self, target: Callable[..., Any], args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Spawn a greenlet that runs a task, unless tasks are no longer to run: then its message is left to others."""
-        if is_ending():
+        if is_stopping():
             return None
         options["callback"] = told(options["callback"], options["error_callback"])
+        options["accept_callback"] = unless_stopping(options.get("accept_callback"))
         apply: Any = super()
         return apply.on_apply(told_when_killed(contained(target)), args, kwargs, **options)
 

@@ -9,7 +9,7 @@ from typing import Any
 from celery.concurrency import thread as celery_thread
 from celery.concurrency.base import apply_target
 
-from pico_celery_worker.pools import is_ending
+from pico_celery_worker.pools import is_stopping, unless_stopping
 from pico_celery_worker.pools.jobs import Jobs
 from pico_celery_worker.pools.outcomes import told
 
@@ -34,8 +34,9 @@ class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no t
         **options: Any,
     ) -> Any:
         """Run a task in a thread, unless tasks are no longer to run: then its message is left to others."""
-        if is_ending():
+        if is_stopping():
             return None
+        accept_callback = unless_stopping(accept_callback)
         number, run = self._jobs.add(target)
         tell = told(callback, options["error_callback"])
         future = self.executor.submit(apply_target, run, args, kwargs, tell, accept_callback, number)

@@ -11,6 +11,7 @@ Read in kombu 5.7.0 and py-amqp 5.4; tests/worker/transports/test_rabbitmq.py ho
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Final
 
 from amqp.exceptions import IrrecoverableConnectionError
@@ -29,6 +30,15 @@ class _Impatient:
     kombu opens a connection again that is found lost, without a word: where a task that could not be acknowledged has
     found it, the loop would read a connection by which no message comes.
     """
+
+    is_held_up: Callable[[], bool] = staticmethod(lambda: False)
+    """Tells whether whoever reads does something else for now, and finds no heartbeat for that reason alone."""
+
+    def heartbeat_check(self, connection: Any, rate: float = 2) -> Any:
+        """Send a heartbeat if it is time to, and see that they come."""
+        if self.is_held_up():
+            connection.prev_recv = None  # as if something had just come
+        return super().heartbeat_check(connection, rate=rate)  # type: ignore[misc]
 
     def establish_connection(self) -> Any:
         if self.reads:

@@ -12,6 +12,7 @@ tests/worker/transports/test_redis.py holds it to them.
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Mapping
 from queue import Empty
@@ -34,6 +35,9 @@ _safe_repr: Any = safe_repr
 
 # How long to go without asking, in seconds: a connection that is dead shows when it is used, as with BRPOP's timeout.
 _LONGEST_WAIT: Final = 1.0
+
+# How long an acknowledgement may go unnoticed by a reader that waits for it, in seconds.
+_SOON: Final = 0.02
 
 _LONGEST_SHOWN: Final = 1000
 
@@ -91,10 +95,21 @@ class _Reserving:
 
 
 class _Poller(_poller):  # type: ignore[misc]
-    """kombu's poller, which reads announcements also while no more messages may be taken.
+    """kombu's poller, for readers that may not take more messages for now.
 
-    Unread, they would be found readable again and again, without a pause.
+    Announcements are read all the same: unread, they would be found readable again and again, without a pause. And
+    an acknowledgement, after which more may be taken, is noticed soon. No socket tells of it.
     """
+
+    def get(self, callback: Any, timeout: float | None = None) -> Any:
+        end = time.monotonic() + (math.inf if timeout is None else timeout)
+        while (left := end - time.monotonic()) > 0 and not self._may_take():
+            if self.poller.poll(min(left, _SOON)):
+                break
+        return super().get(callback, None if timeout is None else max(left, 0))
+
+    def _may_take(self) -> bool:
+        return all(channel.qos.can_consume() for channel in self._channels if channel.active_queues)
 
     def on_readable(self, fileno: int) -> Any:
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
