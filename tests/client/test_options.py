@@ -171,10 +171,18 @@ async def test_a_result_that_is_ignored_is_none_at_once(container, asynchronous)
 
 
 async def test_the_time_to_send_is_no_option_of_the_message(container, sent):
-    Client = client_with(publish_timeout=5)
+    @celery
+    class Client(CeleryClient):
+        @send_task("tasks.run")
+        def run(self, number: int) -> int: ...
+
+        @send_task("tasks.run", publish_timeout=5)
+        async def arun(self, number: int) -> int: ...
+
     client = container(Client).get(Client)
-    client.run(1)
+    await client.arun(1)
     await with_options(client, publish_timeout=3).arun(1)
+    with_options(client, publish_timeout=3).run(1)
     assert not any("publish_timeout" in {**message.headers, **message.properties} for message in sent())
 
 

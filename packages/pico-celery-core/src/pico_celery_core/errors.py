@@ -275,7 +275,7 @@ class ContractFileError(PicoCeleryError, ValueError):
 
 
 class ClientNotConnectedError(PicoCeleryError, RuntimeError):
-    """A client was made by hand, so it has no Celery app to send with."""
+    """A client has no Celery app to send with: it was made by hand, or its class lacks `@celery`."""
 
     def __init__(self, cls: str, stub: str) -> None:
         super().__init__(cls, stub)
@@ -284,8 +284,8 @@ class ClientNotConnectedError(PicoCeleryError, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.cls}.{self.stub} cannot send: this {self.cls} was not made by a container. "
-            f"Inject it, or take it with container.get({self.cls})."
+            f"{self.cls}.{self.stub} cannot send: this {self.cls} is not connected to a Celery app. "
+            f"Decorate the class with @celery, and inject it, or take it with container.get({self.cls})."
         )
 
 
