@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from pico_celery_core.errors import DeclarationError, TaskNameError
-from pico_celery_core.metadata import SEND_ATTRIBUTE, TASK_ATTRIBUTE, SendSpec, TaskSpec
+from pico_celery_core.metadata import SEND_ATTRIBUTE, TASK_ATTRIBUTE, SendSpec, TaskSpec, static_method_error
 from pico_celery_core.options import PUBLISH_TIMEOUT, check_send_options, check_task_options
 from pico_celery_core.sender import sender
 
@@ -138,8 +138,7 @@ def _check_method(decorator: str, name: str, target: object) -> None:
         hint = f"Move {decorator} to the method; the class itself is a component."
         raise DeclarationError(where, _describe(target), "it is a class", hint)
     if isinstance(target, (staticmethod, classmethod)):
-        hint = "Make it a plain method with self: it is called on a component of the container."
-        raise DeclarationError(where, _describe(target.__func__), f"it is a {type(target).__name__}", hint)
+        raise static_method_error(where, target)
     if not inspect.isfunction(target):
         raise DeclarationError(where, _describe(target), "it is not a method", f"Move {decorator} to a method.")
     owner = target.__qualname__.rpartition(".")[0]
