@@ -19,6 +19,7 @@ __all__ = [
     "HandlerArgumentsError",
     "HandlerCancelledError",
     "HandlerExitError",
+    "LossyModelError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
@@ -204,6 +205,8 @@ class ResolutionError(PicoCeleryError, RuntimeError):
 class ArgumentEncodingError(PicoCeleryError, TypeError):
     """An argument cannot be encoded by the task's serializer; nothing was sent."""
 
+    _problem = ""
+
     def __init__(self, stub: str, task: str, argument: str, kind: str, serializer: str) -> None:
         super().__init__(stub, task, argument, kind, serializer)
         self.stub = stub
@@ -215,9 +218,15 @@ class ArgumentEncodingError(PicoCeleryError, TypeError):
     def __str__(self) -> str:
         return (
             f"{self.stub}, which sends {self.task!r}: the {self.serializer} serializer cannot encode the argument "
-            f"{self.argument!r}, a {self.kind}. Pass plain values instead: numbers, text, lists, dicts, dates, UUIDs. "
-            "Nothing was sent."
+            f"{self.argument!r}, a {self.kind}{self._problem}. Pass plain values instead: numbers, text, lists, dicts, "
+            "dates, UUIDs. Nothing was sent."
         )
+
+
+class LossyModelError(ArgumentEncodingError):
+    """A pydantic model is not what its JSON makes again; nothing was sent."""
+
+    _problem = ", which does not survive JSON: what it is dumped to makes no equal one again"
 
 
 class PublishTimeoutError(PicoCeleryError, TimeoutError):
