@@ -8,7 +8,7 @@ from collections import OrderedDict, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import pytest
 from celery import signals
@@ -68,7 +68,7 @@ class Box(BaseModel, extra="forbid"):
         return self.width**2
 
 
-class Login(BaseModel):
+class WithSecret(BaseModel):
     password: SecretStr
 
 
@@ -133,7 +133,7 @@ MODELS = {
     "a root model": (RootModel[list[int]]([1, 2]), [1, 2]),
 }
 LOSSY = {
-    "secrets": Login(password="hunter2"),  # type: ignore[arg-type]
+    "secrets": WithSecret(password="hunter2"),  # type: ignore[arg-type]
     "fields left out": Hidden(token="hunter2"),
     "aliases that differ": AliasedTwice(orderId=7),
     "state of its own": Remembered(number=1),
@@ -243,13 +243,13 @@ def test_a_default_that_is_a_model_is_dumped_and_refused_as_well(container, sent
         def take(self, order: Any = ORDER, /, *, more: Any = None) -> None: ...
 
         @send_task("tasks.take")
-        def refused(self, *, login: Login = LOSSY["secrets"]) -> None: ...  # type: ignore[assignment]
+        def refused(self, *, login: WithSecret = LOSSY["secrets"]) -> None: ...  # type: ignore[assignment]
 
     client = container(Defaults).get(Defaults)
     client.take()
     client.take(more=ORDER)
     assert [message.args for message in sent()] == [[ORDER.model_dump(mode="json")]] * 2
-    with pytest.raises(LossyModelError, match="'login', a Login"):
+    with pytest.raises(LossyModelError, match="'login', a WithSecret"):
         client.refused()
 
 
@@ -317,6 +317,11 @@ class Secret(BaseModel):
     pin: str
 
 
+class Login(TypedDict):
+    user: str
+    password: Annotated[str, Sensitive]
+
+
 @celery
 class Accounts(CeleryClient):
     @send_task("accounts.open")
@@ -335,6 +340,9 @@ class Accounts(CeleryClient):
 
     @send_task("accounts.model")
     def model(self, user: str, secret: Annotated[Secret, Sensitive] | None = None) -> None: ...
+
+    @send_task("accounts.log_in")
+    def log_in(self, login: Login, **more: Unpack[Login]) -> None: ...
 
     @send_task("accounts.only_for_type_checkers")
     def unknown(self, password: "Annotated[OnlyForTypeCheckers, Sensitive]") -> None: ...  # noqa: F821
@@ -355,6 +363,11 @@ CALLS = {
     ),
     "**kwargs": (lambda c: c.named("ada", one="s3cret", two="s3cret"), "('ada',)", "{'one': '***', 'two': '***'}"),
     "model": (lambda c: c.model("ada", Secret(pin="s3cret")), "('ada', '***')", "{}"),
+    "fields": (
+        lambda c: c.log_in({"user": "ada", "password": "s3cret"}, user="ada", password="s3cret"),
+        "('***',)",
+        "{'user': '***', 'password': '***'}",
+    ),
     "an annotation for type checkers only": (lambda c: c.unknown("s3cret"), "('***',)", "{}"),
 }
 
