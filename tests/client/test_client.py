@@ -459,3 +459,12 @@ def test_with_options_on_a_class_is_refused():
     assert str(error.value) == (
         "with_options() on Single: it is a class. Give it a client: inject one, or take it with container.get(Single)."
     )
+
+
+@pytest.mark.parametrize("value", [None, 7])
+def test_with_options_on_what_is_no_client_is_refused(value):
+    with pytest.raises(TypeError) as error:
+        with_options(value, priority=1)
+    assert str(error.value) == (
+        f"with_options() on {value}: it is not a client. Give it a client: inject one, or take it with container.get()."
+    )

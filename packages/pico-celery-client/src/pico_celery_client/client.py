@@ -86,19 +86,23 @@ def with_options(client: _C, /, **options: Any) -> _C:
         A client of the same type.
 
     Raises:
-        TypeError: If Celery does not know an option, or if a class is given.
+        TypeError: If Celery does not know an option, or if no client is given, but its class, for instance.
 
     Example:
         >>> from pico_celery import with_options
         >>> def remind(client, user: str):
         ...     return with_options(client, countdown=3600).send_reminder(user)
     """
-    check_send_options("with_options()", options)
     if inspect.isclass(client):
         hint = f"Give it a client: inject one, or take it with container.get({client.__name__})."
         raise DeclarationError("with_options()", client.__qualname__, "it is a class", hint)
     clone = copy.copy(client)
-    vars(clone)[SEND_OPTIONS] = {**vars(client).get(SEND_OPTIONS, {}), **options}
+    if not hasattr(clone, "__dict__"):
+        hint = "Give it a client: inject one, or take it with container.get()."
+        raise DeclarationError("with_options()", repr(client), "it is not a client", hint)
+    present = vars(clone).get(SEND_OPTIONS, {})
+    check_send_options("with_options()", options, present, *(spec.options for _, spec in stubs(type(clone))))
+    vars(clone)[SEND_OPTIONS] = {**present, **options}
     # The copy of a container's proxy is the client behind it; the application's own interceptors belong in front again.
     proxy: Any = client
     if isinstance(proxy, UnifiedComponentProxy):

@@ -12,8 +12,8 @@ from pico_ioc import MethodCtx, MethodInterceptor, component
 from pico_celery_client.publishing import Send, broker_of, publish
 from pico_celery_client.results import TaskResult
 from pico_celery_client.stub import Stub, stub_of
-from pico_celery_core.errors import ArgumentEncodingError
-from pico_celery_core.options import PUBLISH_TIMEOUT
+from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
+from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
 from pico_celery_core.settings import seconds
 
 # Under this name a client holds the options that win over those of its stubs.
@@ -59,12 +59,16 @@ class CeleryClientInterceptor(MethodInterceptor):
         Raises:
             CallError: If the call does not fit the stub's signature. Nothing is sent then.
             ArgumentEncodingError: If the serializer cannot encode an argument. Nothing is sent then.
+            MissingStampError: If a stamp is named, and not given. Nothing is sent then.
             kombu.exceptions.OperationalError: If the broker cannot be reached.
             PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
         """
         stub = cast("Stub", stub_of(method))
         args, kwargs = stub.bind(args, kwargs)
-        options = {**stub.spec.options, **vars(client).get(SEND_OPTIONS, {})}
+        options = merged_send_options(stub.spec.options, vars(client).get(SEND_OPTIONS, {}))
+        stamp = missing_stamp(options)
+        if stamp:
+            raise MissingStampError(stub.name, stub.spec.name, stamp)
         timeout = options.pop(PUBLISH_TIMEOUT, None)
         if stub.sensitive:
             options = {**stub.shown(args, kwargs, self._repr_limits()), **options}

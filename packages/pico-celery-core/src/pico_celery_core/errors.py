@@ -20,6 +20,7 @@ __all__ = [
     "HandlerCancelledError",
     "HandlerExitError",
     "LossyModelError",
+    "MissingStampError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
@@ -227,6 +228,22 @@ class LossyModelError(ArgumentEncodingError):
     """A pydantic model is not what its JSON makes again; nothing was sent."""
 
     _problem = ", which does not survive JSON: what it is dumped to makes no equal one again"
+
+
+class MissingStampError(PicoCeleryError, TypeError):
+    """A message's `stamped_headers` name a stamp that it lacks; nothing was sent."""
+
+    def __init__(self, stub: str, task: str, stamp: str) -> None:
+        super().__init__(stub, task, stamp)
+        self.stub = stub
+        self.task = task
+        self.stamp = stamp
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stub}, which sends {self.task!r}: its stamped_headers name {self.stamp!r}, which has no value. "
+            f"Give it one with with_options(client, {self.stamp}=...). Nothing was sent."
+        )
 
 
 class PublishTimeoutError(PicoCeleryError, TimeoutError):
