@@ -2,21 +2,22 @@
 
 import dataclasses
 import enum
+import itertools
 import uuid
 from collections import OrderedDict, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import pytest
 from celery import signals
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PrivateAttr, RootModel, SecretStr, computed_field
 
 from pico_celery_client import CeleryClient, celery, with_options
 from pico_celery_client.stub import stub_of
 from pico_celery_core import Sensitive, send_task
-from pico_celery_core.errors import ArgumentEncodingError, CallError
+from pico_celery_core.errors import ArgumentEncodingError, CallError, LossyModelError
 
 
 class Colour(enum.Enum):
@@ -45,6 +46,43 @@ class Address(BaseModel):
 class Order(BaseModel):
     id: uuid.UUID
     address: Address
+
+
+class Aliased(BaseModel):
+    order: int = Field(alias="orderId")
+
+
+class AliasedTwice(BaseModel):
+    order: int = Field(validation_alias="orderId", serialization_alias="order-id")
+
+
+class AliasedOut(BaseModel):
+    order: int = Field(serialization_alias="orderId")
+
+
+class Box(BaseModel, extra="forbid"):
+    width: int
+
+    @computed_field
+    def area(self) -> int:
+        return self.width**2
+
+
+class WithSecret(BaseModel):
+    password: SecretStr
+
+
+class Hidden(BaseModel):
+    token: str = Field(default="", exclude=True)
+
+
+class Remembered(BaseModel):
+    number: int
+    _times: int = PrivateAttr(default_factory=itertools.count().__next__)
+
+
+class PostalAddress(Address):
+    code: str
 
 
 class OwnJson:
@@ -88,6 +126,19 @@ MODELS = {
     "pydantic model": (
         ORDER,
         {"id": str(ID), "address": {"street": "Main St", "since": "2024-05-06"}},
+    ),
+    "aliases": (Aliased(orderId=7), {"orderId": 7}),
+    "aliases of the dump alone": (AliasedOut(order=7), {"order": 7}),
+    "computed fields": (Box(width=2), {"width": 2}),
+    "a root model": (RootModel[list[int]]([1, 2]), [1, 2]),
+}
+LOSSY = {
+    "secrets": WithSecret(password="hunter2"),  # type: ignore[arg-type]
+    "fields left out": Hidden(token="hunter2"),
+    "aliases that differ": AliasedTwice(orderId=7),
+    "state of its own": Remembered(number=1),
+    "a child in the place of its parent": Order(
+        id=ID, address=PostalAddress(street="Main St", since=date(2024, 5, 6), code="12345")
     ),
 }
 REFUSED = {
@@ -134,6 +185,11 @@ def test_an_argument_arrives_as_something_else(client, sent, value, arrives):
     assert type(message.args[0]) is type(arrives)
 
 
+@pytest.mark.parametrize(("model", "arrives"), MODELS.values(), ids=MODELS)
+def test_a_handler_can_make_an_equal_model_of_what_arrives(model, arrives):
+    assert type(model).model_validate(arrives) == model
+
+
 @pytest.mark.parametrize("value", SAME.values(), ids=SAME)
 def test_a_result_comes_back_as_it_was(client, value):
     result = client.take(1)
@@ -160,6 +216,41 @@ def test_what_cannot_be_encoded_is_refused_and_named(client, sent, value):
     )
     assert error.value.__cause__ is not None
     assert sent() == []
+
+
+@pytest.mark.parametrize("model", LOSSY.values(), ids=LOSSY)
+def test_a_model_that_does_not_survive_json_is_refused_and_named(client, sent, model):
+    with pytest.raises(LossyModelError) as error:
+        client.take(1, other=model)
+    assert str(error.value) == (
+        "Client.take, which sends 'tasks.take': the json serializer cannot encode the argument "
+        f"'other', a {type(model).__name__}, which does not survive JSON: what it is dumped to makes no equal one "
+        "again. Pass plain values instead: numbers, text, lists, dicts, dates, UUIDs. Nothing was sent."
+    )
+    assert sent() == []
+
+
+def test_what_pydantic_says_of_a_refused_model_is_the_cause(client):
+    with pytest.raises(LossyModelError) as error:
+        client.take(LOSSY["aliases that differ"])
+    assert "Field required" in str(error.value.__cause__)
+
+
+def test_a_default_that_is_a_model_is_dumped_and_refused_as_well(container, sent):
+    @celery
+    class Defaults(CeleryClient):
+        @send_task("tasks.take")
+        def take(self, order: Any = ORDER, /, *, more: Any = None) -> None: ...
+
+        @send_task("tasks.take")
+        def refused(self, *, login: WithSecret = LOSSY["secrets"]) -> None: ...  # type: ignore[assignment]
+
+    client = container(Defaults).get(Defaults)
+    client.take()
+    client.take(more=ORDER)
+    assert [message.args for message in sent()] == [[ORDER.model_dump(mode="json")]] * 2
+    with pytest.raises(LossyModelError, match="'login', a WithSecret"):
+        client.refused()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +317,11 @@ class Secret(BaseModel):
     pin: str
 
 
+class Login(TypedDict):
+    user: str
+    password: Annotated[str, Sensitive]
+
+
 @celery
 class Accounts(CeleryClient):
     @send_task("accounts.open")
@@ -244,6 +340,9 @@ class Accounts(CeleryClient):
 
     @send_task("accounts.model")
     def model(self, user: str, secret: Annotated[Secret, Sensitive] | None = None) -> None: ...
+
+    @send_task("accounts.log_in")
+    def log_in(self, login: Login, **more: Unpack[Login]) -> None: ...
 
     @send_task("accounts.only_for_type_checkers")
     def unknown(self, password: "Annotated[OnlyForTypeCheckers, Sensitive]") -> None: ...  # noqa: F821
@@ -264,6 +363,11 @@ CALLS = {
     ),
     "**kwargs": (lambda c: c.named("ada", one="s3cret", two="s3cret"), "('ada',)", "{'one': '***', 'two': '***'}"),
     "model": (lambda c: c.model("ada", Secret(pin="s3cret")), "('ada', '***')", "{}"),
+    "fields": (
+        lambda c: c.log_in({"user": "ada", "password": "s3cret"}, user="ada", password="s3cret"),
+        "('***',)",
+        "{'user': '***', 'password': '***'}",
+    ),
     "an annotation for type checkers only": (lambda c: c.unknown("s3cret"), "('***',)", "{}"),
 }
 
@@ -325,10 +429,14 @@ def test_an_argument_that_cannot_be_encoded_is_named_but_not_shown(accounts):
         def __repr__(self) -> str:
             return "hunter2"
 
-    with pytest.raises(ArgumentEncodingError) as error:
-        accounts.open("ada", {Password("hunter2")})  # type: ignore[arg-type]
-    assert "hunter2" not in f"{error.value} {error.value.__cause__}"
-    assert error.value.argument == "password"
+    class Broken(BaseModel):
+        pin: str = Field(validation_alias="in", serialization_alias="out")
+
+    for value in ({Password("hunter2")}, Broken.model_validate({"in": "hunter2"})):
+        with pytest.raises(ArgumentEncodingError) as error:
+            accounts.open("ada", value)  # type: ignore[arg-type]
+        assert "hunter2" not in f"{error.value} {error.value.__cause__}"
+        assert error.value.argument == "password"
 
 
 def test_what_is_shown_is_as_short_as_celery_makes_it(accounts, sent):

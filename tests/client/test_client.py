@@ -1,5 +1,6 @@
 """A client is a component: scopes, dependencies, inheritance, and what `@celery` refuses."""
 
+import functools
 import inspect
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -139,6 +140,95 @@ def test_a_child_may_send_another_task(container, sent):
     assert [message.task for message in sent()] == ["tasks.other", "tasks.run"]
 
 
+def test_a_child_calls_the_stub_that_it_overrides(container, sent):
+    class Stubs:
+        @send_task("tasks.mixed_in")
+        def stop(self) -> None: ...
+
+    @celery
+    class Child(Single, Stubs):
+        def run(self) -> TaskResult[None]:
+            return super().run()
+
+        @send_task("tasks.stop")
+        def stop(self) -> None: ...
+
+        def stop_all(self) -> None:
+            self.stop()
+            super().stop()
+
+    client = container(Child).get(Child)
+    client.run()
+    client.stop_all()
+    assert [message.task for message in sent()] == ["tasks.run", "tasks.stop", "tasks.mixed_in"]
+
+
+def test_a_stub_may_have_another_name_than_its_attribute(container, sent):
+    def stub_for(task: str) -> Any:
+        @send_task(task)
+        def stub(self, number: int) -> None: ...
+
+        return stub
+
+    @celery
+    class Made(CeleryClient):
+        first = stub_for("tasks.first")
+        second = stub_for("tasks.second")
+
+        @send_task("tasks.private")
+        def __private(self) -> None: ...
+
+        def private(self) -> None:
+            self.__private()
+
+    client = container(Made).get(Made)
+    client.first(1)
+    client.second(2)
+    client.private()
+    assert [(message.task, message.args) for message in sent()] == [
+        ("tasks.first", [1]),
+        ("tasks.second", [2]),
+        ("tasks.private", []),
+    ]
+
+
+def test_a_decorator_above_a_stub_runs_around_the_sending(container, sent):
+    names: list[str] = []
+
+    def noted(method: Any) -> Any:
+        @functools.wraps(method)
+        def wrapper(self: Any, *args: Any) -> Any:
+            names.append(method.__name__)
+            return method(self, *args)
+
+        return wrapper
+
+    @celery
+    class Noted(CeleryClient):
+        @noted
+        @send_task("tasks.run")
+        def run(self, number: int) -> None: ...
+
+    container(Noted).get(Noted).run(1)
+    assert names == ["run"]
+    assert len(sent()) == 1
+
+
+def test_a_stub_may_take_an_argument_named_self(container, sent):
+    @celery
+    class Odd(CeleryClient):
+        @send_task("tasks.run")
+        def run(self, /, **values: int) -> None: ...
+
+        @send_task("tasks.run")
+        def positional(this, /, **values: int) -> None: ...  # noqa: N805
+
+    client = container(Odd).get(Odd)
+    client.run(self=1)
+    client.positional(self=2)
+    assert [message.kwargs for message in sent()] == [{"self": 1}, {"self": 2}]
+
+
 def test_a_child_with_dependencies_of_its_own_sends(container, sent):
     @celery
     class Child(WithDependencies):
@@ -241,8 +331,8 @@ def test_a_client_made_by_hand_cannot_send():
     with pytest.raises(ClientNotConnectedError) as error:
         Single().run()
     assert str(error.value) == (
-        "Single.run cannot send: this Single was not made by a container. "
-        "Inject it, or take it with container.get(Single)."
+        "Single.run cannot send: this Single is not connected to a Celery app. "
+        "Decorate the class with @celery, and inject it, or take it with container.get(Single)."
     )
 
 
@@ -258,6 +348,41 @@ async def test_nor_can_its_async_stubs():
 def test_nor_can_it_with_options():
     with pytest.raises(ClientNotConnectedError):
         with_options(Single(), priority=1).run()
+
+
+async def test_nor_can_a_client_without_celery_above_it(container):
+    class Undecorated:
+        @send_task("tasks.run")
+        def run(self) -> None: ...
+
+        @send_task("tasks.run")
+        async def arun(self) -> None: ...
+
+    class Slotted:
+        __slots__ = ()
+
+        @send_task("tasks.run")
+        def run(self) -> None: ...
+
+    with pytest.raises(ClientNotConnectedError, match="Decorate the class with @celery"):
+        Undecorated().run()
+    with pytest.raises(ClientNotConnectedError):
+        Slotted().run()
+    client = container(component(Undecorated)).get(Undecorated)
+    with pytest.raises(ClientNotConnectedError):
+        client.run()
+    with pytest.raises(ClientNotConnectedError):
+        await client.arun()
+
+
+def test_nor_can_a_child_without_celery_that_is_made_in_its_own_way(container):
+    @component
+    class Child(Single):
+        def __init__(self) -> None:
+            super().__init__()
+
+    with pytest.raises(ClientNotConnectedError, match=r"Child\.run cannot send: .* Decorate the class with @celery"):
+        container(Child).get(Child).run()
 
 
 def test_its_other_methods_work_by_hand():
@@ -313,9 +438,33 @@ def test_celery_on_a_sync_stub_with_another_interceptor_is_refused():
             def run(self) -> None: ...
 
 
+def test_celery_on_a_class_whose_instances_hold_no_attributes_is_refused():
+    with pytest.raises(DeclarationError) as error:
+
+        @celery
+        class Slotted:
+            __slots__ = ("clock",)
+
+            @send_task("tasks.run")
+            def run(self) -> None: ...
+
+    assert str(error.value).endswith(
+        "Slotted: its instances have no __dict__. Leave out __slots__, or inherit from CeleryClient."
+    )
+
+
 def test_with_options_on_a_class_is_refused():
     with pytest.raises(TypeError) as error:
         with_options(Single, priority=1)
     assert str(error.value) == (
         "with_options() on Single: it is a class. Give it a client: inject one, or take it with container.get(Single)."
+    )
+
+
+@pytest.mark.parametrize("value", [None, 7])
+def test_with_options_on_what_is_no_client_is_refused(value):
+    with pytest.raises(TypeError) as error:
+        with_options(value, priority=1)
+    assert str(error.value) == (
+        f"with_options() on {value}: it is not a client. Give it a client: inject one, or take it with container.get()."
     )

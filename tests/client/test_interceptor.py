@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
-from pico_ioc import MethodCtx
+from pico_ioc import MethodCtx, intercepted_by
 
 from pico_celery_client import CeleryClient, CeleryClientInterceptor, TaskResult, celery, with_options
 from pico_celery_core import send_task
@@ -233,3 +233,15 @@ def test_the_interceptor_passes_on_a_method_that_is_no_stub(app):
         instance=None, cls=UserClient, method=None, name="greeting", args=("bob",), kwargs={}, container=None
     )
     assert interceptor.invoke(context, lambda ctx: (ctx.name, ctx.args)) == ("greeting", ("bob",))
+
+
+async def test_the_interceptor_sends_where_pico_ioc_calls_it(container, sent):
+    @celery
+    class Intercepted(CeleryClient):
+        @intercepted_by(CeleryClientInterceptor)
+        @send_task("users.create")
+        async def create(self, name: str) -> None: ...
+
+    client = with_options(container(Intercepted).get(Intercepted), priority=7)
+    await client.create("alice")
+    assert [(message.args, message.properties["priority"]) for message in sent()] == [(["alice"], 7)]

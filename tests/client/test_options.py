@@ -11,7 +11,7 @@ from kombu import Exchange, Queue
 
 from pico_celery_client import CeleryClient, celery, with_options
 from pico_celery_core import send_task
-from pico_celery_core.errors import UnknownOptionError
+from pico_celery_core.errors import MissingStampError, UnknownOptionError
 
 TOPICS = Queue("topics", Exchange("topics", type="topic"), routing_key="mail.#")
 SOON = datetime.now(UTC) + timedelta(hours=1)
@@ -171,10 +171,18 @@ async def test_a_result_that_is_ignored_is_none_at_once(container, asynchronous)
 
 
 async def test_the_time_to_send_is_no_option_of_the_message(container, sent):
-    Client = client_with(publish_timeout=5)
+    @celery
+    class Client(CeleryClient):
+        @send_task("tasks.run")
+        def run(self, number: int) -> int: ...
+
+        @send_task("tasks.run", publish_timeout=5)
+        async def arun(self, number: int) -> int: ...
+
     client = container(Client).get(Client)
-    client.run(1)
+    await client.arun(1)
     await with_options(client, publish_timeout=3).arun(1)
+    with_options(client, publish_timeout=3).run(1)
     assert not any("publish_timeout" in {**message.headers, **message.properties} for message in sent())
 
 
@@ -198,6 +206,69 @@ def test_an_unknown_option_is_refused_with_what_was_probably_meant(container, op
     assert error.value.suggestion == meant
     with pytest.raises(UnknownOptionError, match=f"Did you mean '{meant}'"):
         client_with(**{option: 1})
+
+
+# Stamps
+
+TRACED = {"stamped_headers": ["trace"]}
+STAMPS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] = {
+    "named by the stub": (TRACED, [{"trace": "t-1"}], {"trace": "t-1"}),
+    "named by an earlier one": ({}, [{**TRACED, "trace": "t-1"}, {"trace": "t-2"}], {"trace": "t-2"}),
+    "named twice": ({**TRACED, "trace": "t-1"}, [{**TRACED, "trace": "t-2"}], {"trace": "t-2"}),
+    "named no longer": (
+        {**TRACED, "trace": "t-1"},
+        [{"stamped_headers": ["user"], "user": "ada"}, {"priority": 1}],
+        {"user": "ada"},
+    ),
+    "taken back": ({**TRACED, "trace": "t-1"}, [{"stamped_headers": None}], {}),
+}
+
+
+@pytest.mark.parametrize(("stub", "further", "stamps"), STAMPS.values(), ids=STAMPS)
+def test_stamps_are_merged(container, sent, stub, further, stamps):
+    Client = client_with(**stub)
+    client = container(Client).get(Client)
+    for options in further:
+        client = with_options(client, **options)
+    client.run(1)
+    message = take(sent)
+    assert (message.headers["stamps"], message.headers["stamped_headers"] or []) == (stamps, list(stamps))
+    assert not {"trace", "user"} & (message.headers.keys() | message.properties.keys())
+
+
+def test_a_stamp_goes_only_with_the_stubs_that_name_it(container, sent):
+    @celery
+    class Client(CeleryClient):
+        @send_task("tasks.run", **TRACED)
+        def traced(self) -> None: ...
+
+        @send_task("tasks.run")
+        def run(self) -> None: ...
+
+    client = with_options(container(Client).get(Client), trace="t-1")
+    client.traced()
+    client.run()
+    assert [message.headers["stamps"] for message in sent()] == [{"trace": "t-1"}, {}]
+
+
+def test_a_stamp_that_nothing_names_is_refused(container):
+    Client = client_with()
+    client = with_options(container(Client).get(Client), **TRACED)
+    with pytest.raises(UnknownOptionError):
+        with_options(client, trase="t-1")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_stamp_that_is_named_must_be_given(container, sent, asynchronous):
+    Client = client_with(**TRACED)
+    client = container(Client).get(Client)
+    with pytest.raises(MissingStampError) as error:
+        await client.arun(1) if asynchronous else client.run(1)
+    assert str(error.value).endswith(
+        "which sends 'tasks.run': its stamped_headers name 'trace', which has no value. "
+        "Give it one with with_options(client, trace=...). Nothing was sent."
+    )
+    assert sent() == []
 
 
 def test_the_options_of_a_client_do_not_change_while_it_is_used(container, sent):

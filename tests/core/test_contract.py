@@ -3,7 +3,7 @@
 import datetime as dt
 import inspect
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -59,6 +59,38 @@ def test_a_default_that_json_cannot_hold_is_still_a_default():
     async def handler(self, password: str, when: object = None) -> None: ...
 
     assert compare(read, message_signature(handler)).differences == ()
+
+
+def test_a_sensitive_default_is_not_written():
+    class Accounts:
+        @send_task("accounts.open")
+        def open(self, password: Annotated[str, Sensitive] = "hunter2", pin: int = 4711) -> None: ...
+
+    text = write_contract([Accounts])
+    assert "hunter2" not in text
+    (read,) = read_contract(text)
+    assert read.signature.parameters["pin"].default == 4711
+    assert compare(read.signature, message_signature(Accounts.open)).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "read"),
+    [
+        (dict[str, str | list[str]], dict),
+        (list[dict[str, int | None]] | str | None, list | str | None),
+        (Literal["a | b", "["], inspect.Parameter.empty),
+        (dict[str, int] | Any, inspect.Parameter.empty),
+    ],
+)
+def test_an_annotation_is_read_as_far_as_it_is_plain(annotation: Any, read: Any):
+    class Made:
+        @send_task("tasks.run")
+        def run(self, value: Any) -> None: ...
+
+    inspect.unwrap(Made.run).__annotations__["value"] = annotation
+    (found,) = read_contract(write_contract([Made]))
+    assert found.signature.parameters["value"].annotation == read
+    assert compare(found.signature, message_signature(Made.run)).differences == ()
 
 
 def test_the_order_does_not_change_from_one_run_to_the_next():

@@ -1,6 +1,7 @@
 """`@task` and `@send_task`: what they leave alone, and what they refuse, with words that help."""
 
 import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -25,10 +26,30 @@ def test_task_returns_the_method_itself():
     assert task("tasks.run")(run) is run
 
 
-def test_send_task_returns_the_stub_itself():
-    def run(self) -> int: ...
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_send_task_returns_a_method_of_the_stubs_own_kind(asynchronous):
+    def run(self, number: int) -> int: ...
 
-    assert send_task("tasks.run")(run) is run
+    async def arun(self, number: int) -> int: ...
+
+    stub = arun if asynchronous else run
+    method = send_task("tasks.run")(stub)
+    assert inspect.unwrap(method) is stub
+    assert (method.__name__, inspect.signature(method)) == (stub.__name__, inspect.signature(stub))
+    assert inspect.iscoroutinefunction(method) is asynchronous
+
+
+def test_a_plain_stub_has_no_publish_timeout():
+    with pytest.raises(DeclarationError) as error:
+
+        class Client:
+            @send_task("tasks.run", publish_timeout=3)
+            def run(self) -> None: ...
+
+    assert message_of(error).endswith(
+        "Client.run: it is a plain method, and publish_timeout holds for `async def` stubs only. "
+        "Write `async def run(self, ...)`, and await it."
+    )
 
 
 async def test_a_handler_can_be_awaited_directly():

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from pico_celery_core import SendSpec, TaskSpec, handlers, send_spec, send_task, stubs, task, task_spec
+from pico_celery_core.errors import DeclarationError
 
 
 class Base:
@@ -62,6 +63,26 @@ def test_looking_for_methods_runs_no_property():
         async def run(self) -> None: ...
 
     assert [name for name, _ in handlers(Touchy)] == ["run"]
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_static_and_class_methods_are_refused_where_the_decorator_stands_below(kind):
+    class Tasks:
+        @kind
+        @task("tasks.run")
+        async def run(self) -> None: ...
+
+    class Client:
+        @kind
+        @send_task("tasks.run")
+        async def run(self) -> None: ...
+
+    problem = f"it is a {kind.__name__}\\. Make it a plain method with self"
+    with pytest.raises(DeclarationError, match=rf"@task\('tasks.run'\) on .*Tasks\.run: {problem}"):
+        list(handlers(Tasks))
+    with pytest.raises(DeclarationError, match=rf"@send_task\('tasks.run'\) on .*Client\.run: {problem}"):
+        list(stubs(Client))
+    assert list(handlers(Client)) == list(stubs(Tasks)) == []
 
 
 def test_a_spec_cannot_be_changed():

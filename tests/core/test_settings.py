@@ -88,14 +88,14 @@ def test_the_environment_is_read(monkeypatch):
 
 def test_a_flat_source_may_have_a_prefix_of_its_own(monkeypatch):
     monkeypatch.setenv("SHOP_CELERY_BROKER_URL", "amqp://shop")
-    monkeypatch.setenv("SHOP_BACKEND_URL", "rpc://shop")
-    found = settings(EnvSource(prefix="SHOP_"))
-    assert (found.broker_url, found.backend_url) == ("amqp://shop", "rpc://shop")
+    assert settings(EnvSource(prefix="SHOP_")).broker_url == "amqp://shop"
 
 
-def test_a_flat_dictionary_is_read_as_pico_ioc_reads_it():
-    found = settings(FlatDictSource({"celeryBROKER_URL": "amqp://flat", "BACKEND_URL": "rpc://flat"}))
-    assert (found.broker_url, found.backend_url) == ("amqp://flat", "rpc://flat")
+@pytest.mark.parametrize("prefix", ["", "celery"])
+def test_a_flat_name_without_celerys_prefix_means_something_else(prefix):
+    """A web application's own BACKEND_URL, for instance."""
+    names = {f"{prefix}{name.upper()}": "other" for name in (*DEFAULTS, "result_backend")}
+    assert three(settings(FlatDictSource(names))) == DEFAULTS
 
 
 def test_flat_sources_win_over_trees():
@@ -103,6 +103,14 @@ def test_flat_sources_win_over_trees():
     tree = DictSource({"celery": {"broker_url": "amqp://tree", "backend_url": "rpc://tree"}})
     found = settings(tree, FlatDictSource({"CELERY_BROKER_URL": "amqp://flat"}))
     assert (found.broker_url, found.backend_url) == ("amqp://flat", "rpc://tree")
+
+
+@pytest.mark.parametrize("tree_name", ["backend_url", "result_backend"])
+@pytest.mark.parametrize("flat_name", ["BACKEND_URL", "RESULT_BACKEND"])
+@pytest.mark.parametrize("in_tree", ["rpc://tree", DEFAULTS["backend_url"]])
+def test_the_backend_of_a_flat_source_wins_under_either_name(tree_name, flat_name, in_tree):
+    tree = DictSource({"celery": {tree_name: in_tree}})
+    assert settings(tree, FlatDictSource({f"CELERY_{flat_name}": "rpc://flat"})).backend_url == "rpc://flat"
 
 
 def test_an_override_of_the_configuration_wins():
@@ -255,8 +263,12 @@ def test_a_misspelt_setting_is_refused_with_the_right_one(misspelt, right):
 
 
 def test_a_misspelt_setting_stops_the_start():
-    with pytest.raises((ComponentCreationError, SettingsError), match="Did you mean 'broker_url'"):
+    with pytest.raises(ComponentCreationError, match="Did you mean 'broker_url'") as error:
         container(DictSource({"celery": {"broker_ulr": "amqp://b"}}))
+    cause: Exception = error.value
+    while isinstance(cause, ComponentCreationError):
+        cause = cause.cause
+    assert isinstance(cause, SettingsError)
 
 
 def test_result_backend_is_another_name_of_backend_url():

@@ -3,18 +3,16 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar, cast, overload
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast, overload
 
-from pico_ioc import MethodCtx, UnifiedComponentProxy, component
+from pico_ioc import UnifiedComponentProxy, component
 
-from pico_celery_client.interceptor import OPTIONS, CeleryClientInterceptor
-from pico_celery_core.errors import ClientNotConnectedError, DeclarationError, EmptyClientError
+from pico_celery_client.interceptor import SEND_OPTIONS, CeleryClientInterceptor
+from pico_celery_core.errors import DeclarationError, EmptyClientError
 from pico_celery_core.metadata import handlers, stubs
 from pico_celery_core.options import check_send_options
-
-_INTERCEPTOR: Final = "_pico_celery_interceptor"
-_SEND_OPTIONS: Final = "_pico_celery_send_options"
+from pico_celery_core.sender import INTERCEPTOR
 
 _C = TypeVar("_C")
 
@@ -88,19 +86,23 @@ def with_options(client: _C, /, **options: Any) -> _C:
         A client of the same type.
 
     Raises:
-        TypeError: If Celery does not know an option, or if a class is given.
+        TypeError: If Celery does not know an option, or if no client is given, but its class, for instance.
 
     Example:
         >>> from pico_celery import with_options
         >>> def remind(client, user: str):
         ...     return with_options(client, countdown=3600).send_reminder(user)
     """
-    check_send_options("with_options()", options)
     if inspect.isclass(client):
         hint = f"Give it a client: inject one, or take it with container.get({client.__name__})."
         raise DeclarationError("with_options()", client.__qualname__, "it is a class", hint)
     clone = copy.copy(client)
-    vars(clone)[_SEND_OPTIONS] = {**vars(client).get(_SEND_OPTIONS, {}), **options}
+    if not hasattr(clone, "__dict__"):
+        hint = "Give it a client: inject one, or take it with container.get()."
+        raise DeclarationError("with_options()", repr(client), "it is not a client", hint)
+    present = vars(clone).get(SEND_OPTIONS, {})
+    check_send_options("with_options()", options, present, *(spec.options for _, spec in stubs(type(clone))))
+    vars(clone)[SEND_OPTIONS] = {**present, **options}
     # The copy of a container's proxy is the client behind it; the application's own interceptors belong in front again.
     proxy: Any = client
     if isinstance(proxy, UnifiedComponentProxy):
@@ -109,58 +111,15 @@ def with_options(client: _C, /, **options: Any) -> _C:
 
 
 def _connect(cls: type, names: list[str]) -> None:
+    if not cls.__dictoffset__:
+        problem, hint = "its instances have no __dict__", "Leave out __slots__, or inherit from CeleryClient."
+        raise DeclarationError("@celery", cls.__qualname__, problem, hint)
     for name in names:
         stub = getattr(cls, name)
         if hasattr(stub, "_pico_interceptors_") and not inspect.iscoroutinefunction(stub):
             problem = "pico-ioc refuses what it returns, a TaskResult, where @intercepted_by stands on a plain method"
             raise DeclarationError("@celery", stub.__qualname__, problem, "Make the stub `async def`, and await it.")
-        if _INTERCEPTOR not in vars(stub):
-            setattr(cls, name, _sender(stub))
     _inject_interceptor(cls)
-
-
-def _sender(stub: Callable[..., Any]) -> Callable[..., Any]:
-    """Put the interceptor in the place of the stub's body.
-
-    pico-ioc's own proxy would do the same for `@intercepted_by`, but refuses an awaitable result from a method that is
-    not async, and a TaskResult is one.
-    """
-
-    def call(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        attributes = vars(client)
-        interceptor: CeleryClientInterceptor | None = attributes.get(_INTERCEPTOR)
-        if interceptor is None:
-            raise ClientNotConnectedError(type(client).__qualname__, stub.__name__)
-        context = MethodCtx(
-            instance=client,
-            cls=type(client),
-            method=stub,
-            name=stub.__name__,
-            args=args,
-            kwargs=kwargs,
-            container=None,
-        )
-        options: Mapping[str, Any] | None = attributes.get(_SEND_OPTIONS)
-        if options:
-            context.local[OPTIONS] = options
-        return interceptor.invoke(context, lambda ctx: ctx.method(client, *ctx.args, **ctx.kwargs))
-
-    if inspect.iscoroutinefunction(stub):
-
-        @functools.wraps(stub)
-        async def asend(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await call(self, args, kwargs)
-
-        sender: Callable[..., Any] = asend
-    else:
-
-        @functools.wraps(stub)
-        def send(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return call(self, args, kwargs)
-
-        sender = send
-    vars(sender)[_INTERCEPTOR] = True
-    return sender
 
 
 def _inject_interceptor(cls: type) -> None:
@@ -169,22 +128,22 @@ def _inject_interceptor(cls: type) -> None:
     placeholder = vars(CeleryClient)["__init__"]
     found = (vars(base).get("__init__", placeholder) for base in cls.__mro__)
     original: Callable[..., None] = next(init for init in found if init is not placeholder)
-    if hasattr(original, _INTERCEPTOR):
+    if hasattr(original, INTERCEPTOR):
         return
 
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        interceptor = kwargs.pop(_INTERCEPTOR, None)
+        interceptor = kwargs.pop(INTERCEPTOR, None)
         if interceptor is not None:
-            vars(self)[_INTERCEPTOR] = interceptor
+            vars(self)[INTERCEPTOR] = interceptor
         original(self, *args, **kwargs)
 
-    parameter = inspect.Parameter(_INTERCEPTOR, inspect.Parameter.KEYWORD_ONLY, annotation=CeleryClientInterceptor)
+    parameter = inspect.Parameter(INTERCEPTOR, inspect.Parameter.KEYWORD_ONLY, annotation=CeleryClientInterceptor)
     signature = inspect.signature(original)
     parameters = list(signature.parameters.values())
     variadic = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
     parameters = [p for p in parameters if p not in variadic]
     vars(init)["__signature__"] = signature.replace(parameters=[*parameters, parameter, *variadic])
-    init.__annotations__ = {**init.__annotations__, _INTERCEPTOR: CeleryClientInterceptor}
-    vars(init)[_INTERCEPTOR] = True
+    init.__annotations__ = {**init.__annotations__, INTERCEPTOR: CeleryClientInterceptor}
+    vars(init)[INTERCEPTOR] = True
     cls.__init__ = init  # type: ignore[misc]

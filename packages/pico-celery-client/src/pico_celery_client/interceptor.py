@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from celery import Celery
 from kombu.exceptions import EncodeError, OperationalError
@@ -12,12 +12,12 @@ from pico_ioc import MethodCtx, MethodInterceptor, component
 from pico_celery_client.publishing import Send, broker_of, publish
 from pico_celery_client.results import TaskResult
 from pico_celery_client.stub import Stub, stub_of
-from pico_celery_core.errors import ArgumentEncodingError
-from pico_celery_core.options import PUBLISH_TIMEOUT
+from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
+from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
 from pico_celery_core.settings import seconds
 
-# Under this key of `MethodCtx.local` stand the options that win over the stub's own.
-OPTIONS: Final = "pico_celery.options"
+# Under this name a client holds the options that win over those of its stubs.
+SEND_OPTIONS: Final = "_pico_celery_send_options"
 
 
 @component
@@ -33,11 +33,25 @@ class CeleryClientInterceptor(MethodInterceptor):
         self._result_class = functools.partial(TaskResult, app=app)
 
     def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:
-        """Send the task that the called method stands for.
+        """Send the task that the called method stands for, as `send` does.
 
         Args:
             ctx: The call.
             call_next: What to do where the method is no stub.
+        """
+        method = getattr(ctx.method, "__func__", ctx.method)
+        if stub_of(method) is None:
+            return call_next(ctx)
+        return self.send(ctx.instance, method, ctx.args, ctx.kwargs)
+
+    def send(self, client: Any, method: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Send the task that a stub stands for.
+
+        Args:
+            client: The client that it is called on.
+            method: The stub.
+            args: The positional arguments.
+            kwargs: The keyword arguments.
 
         Returns:
             A `TaskResult`; for an `async def` stub, an awaitable of one.
@@ -45,14 +59,16 @@ class CeleryClientInterceptor(MethodInterceptor):
         Raises:
             CallError: If the call does not fit the stub's signature. Nothing is sent then.
             ArgumentEncodingError: If the serializer cannot encode an argument. Nothing is sent then.
+            MissingStampError: If a stamp is named, and not given. Nothing is sent then.
             kombu.exceptions.OperationalError: If the broker cannot be reached.
             PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
         """
-        stub = stub_of(getattr(ctx.cls, ctx.name))
-        if stub is None:
-            return call_next(ctx)
-        args, kwargs = stub.bind(ctx.args, ctx.kwargs)
-        options = {**stub.spec.options, **ctx.local.get(OPTIONS, {})}
+        stub = cast("Stub", stub_of(method))
+        args, kwargs = stub.bind(args, kwargs)
+        options = merged_send_options(stub.spec.options, vars(client).get(SEND_OPTIONS, {}))
+        stamp = missing_stamp(options)
+        if stamp:
+            raise MissingStampError(stub.name, stub.spec.name, stamp)
         timeout = options.pop(PUBLISH_TIMEOUT, None)
         if stub.sensitive:
             options = {**stub.shown(args, kwargs, self._repr_limits()), **options}

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from celery.utils.saferepr import saferepr
 
-from pico_celery_core.errors import CallError
+from pico_celery_core.errors import CallError, LossyModelError
 from pico_celery_core.metadata import SendSpec, send_spec
 from pico_celery_core.sensitive import MASK, is_sensitive
 from pico_celery_core.signatures import bind, message_signature
@@ -43,6 +43,7 @@ class Stub:
 
         Raises:
             CallError: If the call does not fit the stub.
+            LossyModelError: If a model is not what its JSON makes again.
         """
         # Whether a call fits, and what it leaves out, depends on its shape alone; `inspect` takes longer to find out
         # than all else that is done here.
@@ -53,7 +54,7 @@ class Stub:
             if len(self._added) < _MOST_SHAPES:
                 self._added[shape] = added
         positional, keywords = added
-        return (*map(_plain, args), *positional), {**{name: _plain(kwargs[name]) for name in kwargs}, **keywords}
+        return self._plain((*args, *positional), {**kwargs, **keywords})
 
     def shown(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
         """Return the options that say how the arguments are shown, if some are sensitive.
@@ -90,8 +91,29 @@ class Stub:
         except TypeError as error:
             call = f"{self.name.rpartition('.')[2]}{self._shown_signature()}"
             raise CallError(self.name, self.spec.name, str(error), call) from None
-        defaults = {name: _plain(value) for name, value in keywords.items() if name not in kwargs}
-        return tuple(map(_plain, positional[len(args) :])), defaults
+        return positional[len(args) :], {name: value for name, value in keywords.items() if name not in kwargs}
+
+    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        # Celery does this for tasks that the sender knows; here only their stubs are known.
+        if not any(map(_is_model, (*args, *kwargs.values()))):
+            return args, kwargs
+        plain = [self._dumped(name, value) if _is_model(value) else value for name, value in self.named(args, kwargs)]
+        return tuple(plain[: len(args)]), dict(zip(kwargs, plain[len(args) :], strict=True))
+
+    def _dumped(self, argument: str, model: Any) -> Any:
+        """Return a model as plain data that makes an equal one again."""
+        kind = type(model)
+        problem: Exception | None = None
+        for by_alias in (True, False):
+            try:
+                dumped = model.model_dump(mode="json", by_alias=by_alias, round_trip=True)
+                if kind.model_validate(dumped) == model:
+                    return dumped
+            except Exception as error:  # noqa: BLE001  # the model's own serializers and validators run here
+                problem = problem or error
+        # What pydantic says shows values.
+        cause = None if argument in self.sensitive else problem
+        raise LossyModelError(self.name, self.spec.name, argument, kind.__qualname__, "json") from cause
 
     def _shown_signature(self) -> inspect.Signature:
         parameters = []
@@ -115,11 +137,9 @@ def stub_of(method: Callable[..., Any]) -> Stub | None:
     return Stub(method.__qualname__, spec, signature, frozenset(sensitive), is_async)
 
 
-def _plain(value: Any) -> Any:
-    # Celery does this for tasks that the sender knows; here only their stubs are known.
+def _is_model(value: Any) -> bool:
     kind = type(value)
-    dump = getattr(kind, "model_dump", None)
-    return value if dump is None or hasattr(kind, "__json__") else dump(value, mode="json")
+    return hasattr(kind, "model_dump") and not hasattr(kind, "__json__")
 
 
 def _bare(annotation: Any) -> Any:

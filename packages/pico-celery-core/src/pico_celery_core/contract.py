@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from pico_celery_core.errors import ContractFileError
 from pico_celery_core.metadata import stubs
+from pico_celery_core.sensitive import is_sensitive
 from pico_celery_core.signatures import message_signature
 
 FORMAT: Final = 1
@@ -112,7 +113,7 @@ def read_contract(text: str) -> list[PromisedStub]:
 
 
 class _Unknown:
-    """A default that JSON cannot hold: it is there, and nothing more is known of it."""
+    """A default that JSON cannot hold, or must not: it is there, and nothing more is known of it."""
 
     def __ne__(self, other: object) -> bool:
         return False
@@ -141,7 +142,7 @@ def _parameter_data(parameter: inspect.Parameter) -> dict[str, Any]:
     }
     if parameter.default is not parameter.empty:
         data["has_default"] = True
-        if _survives_json(parameter.default):
+        if _survives_json(parameter.default) and not is_sensitive(parameter.annotation):
             data["default"] = parameter.default
     return data
 
@@ -166,6 +167,17 @@ def _annotation_text(annotation: Any) -> str | None:
 
 
 def _annotation(text: str | None) -> Any:
-    kinds = [_PLAIN_TYPES.get(part.partition("[")[0]) for part in (text or "").split(" | ")]
+    kinds = [_PLAIN_TYPES.get(part) for part in _without_brackets(text or "").split(" | ")]
     known = [kind for kind in kinds if kind is not None]
     return reduce(or_, known) if known and len(known) == len(kinds) else inspect.Parameter.empty
+
+
+def _without_brackets(text: str) -> str:
+    depth = 0
+    kept = []
+    for character in text:
+        depth += character == "["
+        if not depth:
+            kept.append(character)
+        depth -= character == "]"
+    return "".join(kept)

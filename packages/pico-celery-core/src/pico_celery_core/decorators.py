@@ -5,8 +5,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from pico_celery_core.errors import DeclarationError, TaskNameError
-from pico_celery_core.metadata import SEND_ATTRIBUTE, TASK_ATTRIBUTE, SendSpec, TaskSpec
-from pico_celery_core.options import check_send_options, check_task_options
+from pico_celery_core.metadata import SEND_ATTRIBUTE, TASK_ATTRIBUTE, SendSpec, TaskSpec, static_method_error
+from pico_celery_core.options import PUBLISH_TIMEOUT, check_send_options, check_task_options
+from pico_celery_core.sender import sender
 
 if TYPE_CHECKING:
     from pico_celery_client.results import TaskResult
@@ -86,11 +87,11 @@ def send_task(name: str, **options: Any) -> _StubDecorator:
         **options: What Celery's `send_task` takes, such as `queue`, `countdown` (seconds), `priority`, `expires`.
 
     Returns:
-        A decorator that returns the stub it is given.
+        A decorator that returns a method which sends.
 
     Raises:
-        TypeError: If it stands on anything but a method, if the name is not a string, or if Celery does not know an
-            option.
+        TypeError: If it stands on anything but a method, if the name is not a string, if Celery does not know an
+            option, or if a plain stub has a `publish_timeout`.
         ValueError: If the name is empty.
 
     Example:
@@ -110,8 +111,12 @@ def send_task(name: str, **options: Any) -> _StubDecorator:
         if hasattr(stub, TASK_ATTRIBUTE) or hasattr(stub, SEND_ATTRIBUTE):
             problem, hint = "it is a task already", "One method has one task name: write a second method."
             raise DeclarationError(f"@send_task({name!r})", _describe(stub), problem, hint)
+        if PUBLISH_TIMEOUT in options and not inspect.iscoroutinefunction(stub):
+            problem = f"it is a plain method, and {PUBLISH_TIMEOUT} holds for `async def` stubs only"
+            hint = f"Write `async def {stub.__name__}(self, ...)`, and await it."
+            raise DeclarationError(f"@send_task({name!r})", _describe(stub), problem, hint)
         setattr(stub, SEND_ATTRIBUTE, spec)
-        return stub
+        return sender(stub)
 
     return declare
 
@@ -133,8 +138,7 @@ def _check_method(decorator: str, name: str, target: object) -> None:
         hint = f"Move {decorator} to the method; the class itself is a component."
         raise DeclarationError(where, _describe(target), "it is a class", hint)
     if isinstance(target, (staticmethod, classmethod)):
-        hint = "Make it a plain method with self: it is called on a component of the container."
-        raise DeclarationError(where, _describe(target.__func__), f"it is a {type(target).__name__}", hint)
+        raise static_method_error(where, target)
     if not inspect.isfunction(target):
         raise DeclarationError(where, _describe(target), "it is not a method", f"Move {decorator} to a method.")
     owner = target.__qualname__.rpartition(".")[0]

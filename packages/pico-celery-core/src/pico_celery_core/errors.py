@@ -19,6 +19,8 @@ __all__ = [
     "HandlerArgumentsError",
     "HandlerCancelledError",
     "HandlerExitError",
+    "LossyModelError",
+    "MissingStampError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
@@ -204,6 +206,8 @@ class ResolutionError(PicoCeleryError, RuntimeError):
 class ArgumentEncodingError(PicoCeleryError, TypeError):
     """An argument cannot be encoded by the task's serializer; nothing was sent."""
 
+    _problem = ""
+
     def __init__(self, stub: str, task: str, argument: str, kind: str, serializer: str) -> None:
         super().__init__(stub, task, argument, kind, serializer)
         self.stub = stub
@@ -215,8 +219,30 @@ class ArgumentEncodingError(PicoCeleryError, TypeError):
     def __str__(self) -> str:
         return (
             f"{self.stub}, which sends {self.task!r}: the {self.serializer} serializer cannot encode the argument "
-            f"{self.argument!r}, a {self.kind}. Pass plain values instead: numbers, text, lists, dicts, dates, UUIDs. "
-            "Nothing was sent."
+            f"{self.argument!r}, a {self.kind}{self._problem}. Pass plain values instead: numbers, text, lists, dicts, "
+            "dates, UUIDs. Nothing was sent."
+        )
+
+
+class LossyModelError(ArgumentEncodingError):
+    """A pydantic model is not what its JSON makes again; nothing was sent."""
+
+    _problem = ", which does not survive JSON: what it is dumped to makes no equal one again"
+
+
+class MissingStampError(PicoCeleryError, TypeError):
+    """A message's `stamped_headers` name a stamp that it lacks; nothing was sent."""
+
+    def __init__(self, stub: str, task: str, stamp: str) -> None:
+        super().__init__(stub, task, stamp)
+        self.stub = stub
+        self.task = task
+        self.stamp = stamp
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stub}, which sends {self.task!r}: its stamped_headers name {self.stamp!r}, which has no value. "
+            f"Give it one with with_options(client, {self.stamp}=...). Nothing was sent."
         )
 
 
@@ -275,7 +301,7 @@ class ContractFileError(PicoCeleryError, ValueError):
 
 
 class ClientNotConnectedError(PicoCeleryError, RuntimeError):
-    """A client was made by hand, so it has no Celery app to send with."""
+    """A client has no Celery app to send with: it was made by hand, or its class lacks `@celery`."""
 
     def __init__(self, cls: str, stub: str) -> None:
         super().__init__(cls, stub)
@@ -284,8 +310,8 @@ class ClientNotConnectedError(PicoCeleryError, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.cls}.{self.stub} cannot send: this {self.cls} was not made by a container. "
-            f"Inject it, or take it with container.get({self.cls})."
+            f"{self.cls}.{self.stub} cannot send: this {self.cls} is not connected to a Celery app. "
+            f"Decorate the class with @celery, and inject it, or take it with container.get({self.cls})."
         )
 
 

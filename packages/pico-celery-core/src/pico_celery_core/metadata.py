@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pico_celery_core.errors import DeclarationError
+
 TASK_ATTRIBUTE: Final = "__pico_celery_task__"
 SEND_ATTRIBUTE: Final = "__pico_celery_send__"
 
@@ -48,17 +50,39 @@ def send_spec(function: Callable[..., Any]) -> SendSpec | None:
 
 
 def handlers(cls: type) -> Iterator[tuple[str, TaskSpec]]:
-    """Yield the name and spec of each `@task` method of `cls`, inherited ones included."""
+    """Yield the name and spec of each `@task` method of `cls`, inherited ones included.
+
+    Raises:
+        DeclarationError: If one is a static or a class method.
+    """
     yield from _marked(cls, TASK_ATTRIBUTE)
 
 
 def stubs(cls: type) -> Iterator[tuple[str, SendSpec]]:
-    """Yield the name and spec of each `@send_task` method of `cls`, inherited ones included."""
+    """Yield the name and spec of each `@send_task` method of `cls`, inherited ones included.
+
+    Raises:
+        DeclarationError: If one is a static or a class method.
+    """
     yield from _marked(cls, SEND_ATTRIBUTE)
 
 
 def _marked(cls: type, attribute: str) -> Iterator[tuple[str, Any]]:
-    for name, member in inspect.getmembers_static(cls, inspect.isfunction):
-        spec = getattr(member, attribute, None)
-        if spec is not None:
-            yield name, spec
+    for name, member in inspect.getmembers_static(cls, _is_method):
+        spec = getattr(getattr(member, "__func__", member), attribute, None)
+        if spec is None:
+            continue
+        if not inspect.isfunction(member):
+            decorator = "@task" if attribute == TASK_ATTRIBUTE else "@send_task"
+            raise static_method_error(f"{decorator}({spec.name!r})", member)
+        yield name, spec
+
+
+def _is_method(member: object) -> bool:
+    return inspect.isfunction(member) or isinstance(member, (staticmethod, classmethod))
+
+
+def static_method_error(decorator: str, method: "staticmethod[..., Any] | classmethod[Any, ..., Any]") -> Exception:
+    """Return the error for a task that is not called on a component."""
+    hint = "Make it a plain method with self: it is called on a component of the container."
+    return DeclarationError(decorator, method.__func__.__qualname__, f"it is a {type(method).__name__}", hint)

@@ -122,6 +122,7 @@ SEND_OPTIONS: Final = _EXECUTION_OPTIONS | {
 
 # Our own: how long an `async def` stub may take to send, in seconds.
 PUBLISH_TIMEOUT: Final = "publish_timeout"
+_KNOWN: Final = SEND_OPTIONS | {PUBLISH_TIMEOUT}
 
 
 def check_task_options(where: str, options: Mapping[str, Any]) -> None:
@@ -130,10 +131,37 @@ def check_task_options(where: str, options: Mapping[str, Any]) -> None:
     _check(where, TASK_OPTIONS, (option for option in options if not hasattr(base, option)))
 
 
-def check_send_options(where: str, options: Mapping[str, Any]) -> None:
-    """Raise `UnknownOptionError` for an option that Celery does not take with a message, stamps aside."""
-    stamps = options.get("stamped_headers") or ()
-    _check(where, SEND_OPTIONS | {PUBLISH_TIMEOUT}, (option for option in options if option not in stamps))
+def check_send_options(where: str, options: Mapping[str, Any], *others: Mapping[str, Any]) -> None:
+    """Raise `UnknownOptionError` for an option that Celery does not take with a message, stamps aside.
+
+    Args:
+        where: What the options were given to.
+        options: The options.
+        *others: What they are going to be merged with, which may name stamps as well.
+    """
+    stamps = {stamp for given in (options, *others) for stamp in _stamps(given)}
+    _check(where, _KNOWN, (option for option in options if option not in stamps))
+
+
+def merged_send_options(*options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of which the later win, with those stamps only that `stamped_headers` still names.
+
+    Example:
+        >>> merged_send_options({"stamped_headers": ["trace"], "trace": 1}, {"stamped_headers": ["user"], "user": 2})
+        {'stamped_headers': ['user'], 'user': 2}
+    """
+    merged = {name: value for given in options for name, value in given.items()}
+    stamps = _stamps(merged)
+    return {name: value for name, value in merged.items() if name in _KNOWN or name in stamps}
+
+
+def missing_stamp(options: Mapping[str, Any]) -> str:
+    """Return the name of a stamp that the options list and lack, or an empty string."""
+    return next((stamp for stamp in _stamps(options) if stamp not in options), "")
+
+
+def _stamps(options: Mapping[str, Any]) -> Iterable[str]:
+    return options.get("stamped_headers") or ()
 
 
 def _check(where: str, known: frozenset[str], options: Iterable[str]) -> None:

@@ -70,14 +70,11 @@ class CelerySettings:
     ) -> None:
         for name in settings:
             _check_name(name)
-        if "result_backend" in settings:
-            celery_backend = settings.pop("result_backend")
-            if backend_url not in (_DEFAULT_BACKEND, celery_backend):
-                problem = "contradicts 'backend_url', which means the same"
-                raise SettingsError("result_backend", problem, "Give only one of the two.")
-            backend_url = celery_backend
+        if backend_url != _DEFAULT_BACKEND:
+            settings["backend_url"] = backend_url
+        settings = _with_one_backend(settings)
         self.broker_url = broker_url
-        self.backend_url = backend_url or None
+        self.backend_url = settings.pop("backend_url", _DEFAULT_BACKEND) or None
         self.task_track_started = task_track_started
         self.settings: Mapping[str, Any] = settings
 
@@ -141,7 +138,18 @@ def load_settings(container: PicoContainer) -> CelerySettings:
             logger.debug("Celery's settings come from %s", getattr(key, "__qualname__", key))
             return CelerySettings(**_fields(container.get(key)))
     tree, lookup = _sources(container)
-    return CelerySettings(**{**_read_tree(tree), **_read_flat(lookup)})
+    return CelerySettings(**{**_with_one_backend(_read_tree(tree)), **_with_one_backend(_read_flat(lookup))})
+
+
+def _with_one_backend(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of one source with the result backend as `backend_url`, whichever of its two names it has."""
+    named = dict(settings)
+    if "result_backend" in named:
+        backend = named.pop("result_backend")
+        if named.setdefault("backend_url", backend) != backend:
+            problem = "contradicts 'backend_url', which means the same"
+            raise SettingsError("result_backend", problem, "Give only one of the two.")
+    return named
 
 
 def _fields(configured: Any) -> dict[str, Any]:
@@ -172,17 +180,8 @@ def _read_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_flat(lookup: Callable[[str], str | None]) -> dict[str, Any]:
-    settings = {}
-    for name in (*_DECLARED, *_KNOWN):
-        # CELERY_BROKER_URL; the three declared fields also as pico-ioc itself would look them up: with the bare prefix
-        # in front, and without any, for a source that has its own prefix.
-        keys = [f"CELERY_{name.upper()}"]
-        if name in _DECLARED:
-            keys += [f"{PREFIX}{name.upper()}", name.upper()]
-        found = next((value for value in map(lookup, keys) if value is not None), None)
-        if found is not None:
-            settings[name] = _from_text(name, found)
-    return settings
+    found = {name: lookup(f"CELERY_{name.upper()}") for name in (*_DECLARED, *_KNOWN)}
+    return {name: _from_text(name, text) for name, text in found.items() if text is not None}
 
 
 def _from_text(name: str, text: str) -> Any:

@@ -1,5 +1,6 @@
 """The contract between a stub and a handler: the signatures that a call and its message have to fit."""
 
+import builtins
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -34,10 +35,10 @@ def message_signature(function: Callable[..., Any], *, bound: bool = False) -> i
         '(to: str)'
     """
     signature = _without_first(inspect.signature(function), 2 if bound else 1)
-    names = getattr(inspect.unwrap(function), "__globals__", {})
+    names = _names_around(inspect.unwrap(function))
     return signature.replace(
-        parameters=[p.replace(annotation=_evaluated(p.annotation, names)) for p in signature.parameters.values()],
-        return_annotation=_evaluated(signature.return_annotation, names),
+        parameters=[p.replace(annotation=evaluated(p.annotation, names)) for p in signature.parameters.values()],
+        return_annotation=evaluated(signature.return_annotation, names),
     )
 
 
@@ -74,6 +75,25 @@ def bind(
     return tuple(positional), keywords
 
 
+def evaluated(annotation: Any, names: Mapping[str, Any]) -> Any:
+    """Return what an annotation means that is text or has text in it; itself, where that cannot be known.
+
+    Args:
+        annotation: The annotation.
+        names: What the names in it mean.
+
+    Example:
+        >>> evaluated("list[Order]", {"Order": int})
+        list[int]
+    """
+    holder: Any = SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        hint = typing.get_type_hints(holder, globalns=dict(names), include_extras=True)["it"]
+    except Exception:  # noqa: BLE001  # the name is imported for type checkers only, or stands in a function
+        return annotation
+    return None if hint is type(None) else hint
+
+
 def _without_first(signature: inspect.Signature, number: int) -> inspect.Signature:
     """Leave out the first positional parameters, unless `*args` takes them."""
     parameters = list(signature.parameters.values())
@@ -83,13 +103,11 @@ def _without_first(signature: inspect.Signature, number: int) -> inspect.Signatu
     return signature.replace(parameters=parameters)
 
 
-def _evaluated(annotation: Any, names: Mapping[str, Any]) -> Any:
-    """Return what a string annotation means, where that can be known."""
-    if not isinstance(annotation, str):
-        return annotation
-    holder: Any = SimpleNamespace(__annotations__={"it": annotation})
-    try:
-        hint = typing.get_type_hints(holder, globalns=dict(names), include_extras=True)["it"]
-    except Exception:  # noqa: BLE001  # the name is imported for type checkers only, or stands in a function
-        return annotation
-    return None if hint is type(None) else hint
+def _names_around(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return what the names in a method's annotations mean: its module's, then those of the classes it stands in."""
+    scope: Mapping[str, Any] = getattr(function, "__globals__", {})
+    names = {**vars(builtins), **scope}
+    for name in function.__qualname__.split(".")[:-1]:
+        scope = getattr(scope.get(name), "__dict__", {})  # empty below a function, whose names are gone
+        names = {**scope, **names}
+    return names
