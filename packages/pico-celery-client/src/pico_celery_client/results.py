@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from celery import Celery
 from celery.result import AsyncResult
 
-from pico_celery_client.listening import Meta, is_ready, listener_for
+from pico_celery_client.listening import Meta, is_ready, listener_for, news_of
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
 
@@ -87,7 +87,7 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                 news = await queue.get()
                 if isinstance(news, Exception):
                     raise news
-                if news == meta:  # read and published at once
+                if meta is not None and news_of(news) == news_of(meta):  # read and published at once
                     continue
                 meta = news
                 if is_ready(meta):

@@ -19,6 +19,7 @@ __all__ = [
     "HandlerArgumentsError",
     "HandlerCancelledError",
     "HandlerExitError",
+    "ListeningCancelledError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
@@ -257,6 +258,17 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
         return (
             f"Task {self.task_id} had no result after {self.timeout:g} s. It may be queued, running, or unknown to "
             "any worker; it was not cancelled."
+        )
+
+
+class ListeningCancelledError(PicoCeleryError, RuntimeError):
+    """What listens for results was cancelled, and not those who wait for them."""
+
+    def __str__(self) -> str:
+        return (
+            "The asyncio task 'pico-celery results', which listens for results, was cancelled while this one was "
+            "awaited. Await the result again. Whoever cancels all tasks of an event loop should leave that one to "
+            "asyncio.run."
         )
 
 
