@@ -168,7 +168,7 @@ async def test_who_waits_is_told_when_what_listens_is_cancelled_alone(app, begun
         await asyncio.sleep(0)
     listening = listening_task()
     listening.cancel()
-    with pytest.raises(ListeningCancelledError, match="'pico-celery results'.* Await the result again"):
+    with pytest.raises(ListeningCancelledError, match=r"'pico-celery results'.* Await the result again"):
         await asyncio.wait_for(waiting, 10)
     assert listening.cancelled()
     if not result.reply_to:
