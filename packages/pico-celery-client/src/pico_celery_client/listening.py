@@ -121,7 +121,7 @@ class Listener(ABC):
 
     def _ended(self, running: asyncio.Task[None]) -> None:
         """Tell those who still wait why nobody listens any more."""
-        failed = ListeningCancelledError() if running.cancelled() else running.exception()
+        failed = ListeningCancelledError(running.get_name()) if running.cancelled() else running.exception()
         if not isinstance(failed, Exception):
             return
         if not running.cancelled():

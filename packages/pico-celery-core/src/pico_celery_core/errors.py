@@ -20,6 +20,7 @@ __all__ = [
     "HandlerCancelledError",
     "HandlerExitError",
     "ListeningCancelledError",
+    "OptionValueError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
@@ -75,6 +76,20 @@ class UnknownOptionError(PicoCeleryError, TypeError):
     def __str__(self) -> str:
         hint = f"Did you mean {self.suggestion!r}?" if self.suggestion else "Remove it, or check its spelling."
         return f"{self.where} got the option {self.option!r}, which Celery does not know. {hint}"
+
+
+class OptionValueError(PicoCeleryError, ValueError):
+    """An option of our own has a value that it cannot have."""
+
+    def __init__(self, where: str, option: str, value: str, hint: str) -> None:
+        super().__init__(where, option, value, hint)
+        self.where = where
+        self.option = option
+        self.value = value
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.where} got the option {self.option!r} with the value {self.value}. {self.hint}"
 
 
 class EmptyClientError(PicoCeleryError, ValueError):
@@ -264,11 +279,14 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
 class ListeningCancelledError(PicoCeleryError, RuntimeError):
     """What listens for results was cancelled, and not those who wait for them."""
 
+    def __init__(self, listener: str) -> None:
+        super().__init__(listener)
+        self.listener = listener
+
     def __str__(self) -> str:
         return (
-            "The asyncio task 'pico-celery results', which listens for results, was cancelled while this one was "
-            "awaited. Await the result again. Whoever cancels all tasks of an event loop should leave that one to "
-            "asyncio.run."
+            f"The asyncio task {self.listener!r}, which listens for results, was cancelled, but not the one that waits "
+            "here. Await the result again, and leave it to asyncio.run to cancel what listens."
         )
 
 

@@ -7,7 +7,7 @@ own. Read in Celery 5.7.0.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pico_celery_core.errors import UnknownOptionError, near_miss
+from pico_celery_core.errors import OptionValueError, UnknownOptionError, near_miss
 
 # What `extract_exec_options` of celery.app.task sends along with a message, where the task says it.
 _EXECUTION_OPTIONS: Final = frozenset(
@@ -131,9 +131,17 @@ def check_task_options(where: str, options: Mapping[str, Any]) -> None:
 
 
 def check_send_options(where: str, options: Mapping[str, Any]) -> None:
-    """Raise `UnknownOptionError` for an option that Celery does not take with a message, stamps aside."""
+    """Raise `UnknownOptionError` for an option that Celery does not take with a message, stamps aside.
+
+    Raises:
+        OptionValueError: If `publish_timeout` is no number of seconds.
+    """
     stamps = options.get("stamped_headers") or ()
     _check(where, SEND_OPTIONS | {PUBLISH_TIMEOUT}, (option for option in options if option not in stamps))
+    timeout = options.get(PUBLISH_TIMEOUT)
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
+        hint = "Give a number of seconds, or 0 for no limit."
+        raise OptionValueError(where, PUBLISH_TIMEOUT, repr(timeout), hint)
 
 
 def _check(where: str, known: frozenset[str], options: Iterable[str]) -> None:
