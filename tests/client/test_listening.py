@@ -23,6 +23,7 @@ from redis import asyncio as redis_asyncio
 from pico_celery_client import TaskResult, gather_results, listening, poller, redis_listener
 from pico_celery_client.listening import listener_for
 from pico_celery_client.redis_listener import connection_pool
+from pico_celery_core.errors import ListeningCancelledError
 from pico_celery_core.progress import PROGRESS, Progress
 from tests.servers import own_redis
 from tests.services import postgres_database, rabbitmq_queue, rabbitmq_url, redis_database
@@ -154,6 +155,28 @@ async def test_who_gives_up_leaves_nothing_behind(result):
     assert not listener._queues
 
 
+def listening_task() -> asyncio.Task[None] | None:
+    return next((task for task in asyncio.all_tasks() if task.get_name() == "pico-celery results"), None)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_who_waits_is_told_when_what_listens_is_cancelled_alone(app, begun):
+    result = new_result(app)
+    waiting = asyncio.ensure_future(result.wait())
+    await asyncio.sleep(0)
+    if begun:
+        await asyncio.sleep(0)
+    listening = listening_task()
+    listening.cancel()
+    with pytest.raises(ListeningCancelledError, match=r"'pico-celery results'.* Await the result again"):
+        await asyncio.wait_for(waiting, 10)
+    assert listening.cancelled()
+    if not result.reply_to:
+        await asyncio.to_thread(store, result, "done")
+        assert await result.wait(timeout=10) == "done"
+    await end_listener()
+
+
 # Backends that are polled
 
 
@@ -180,7 +203,8 @@ async def test_a_newcomer_need_not_wait_until_others_are_asked_for_again(memory_
     waiting.cancel()
 
 
-async def test_polling_backs_off_and_asks_for_nobody_who_has_gone(memory_app, monkeypatch):
+def spy_on_polling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of the tasks that are asked for, which grows."""
     asked: list[str] = []
     fetch = poller.Poller._fetch
 
@@ -189,6 +213,11 @@ async def test_polling_backs_off_and_asks_for_nobody_who_has_gone(memory_app, mo
         return fetch(self, results)
 
     monkeypatch.setattr(poller.Poller, "_fetch", spy)
+    return asked
+
+
+async def test_polling_backs_off_and_asks_for_nobody_who_has_gone(memory_app, monkeypatch):
+    asked = spy_on_polling(monkeypatch)
     monkeypatch.setattr(poller, "_POLL", (0.001, 0.05))
     result = new_result(memory_app)
     with pytest.raises(TimeoutError):
@@ -230,14 +259,69 @@ async def test_the_loop_goes_on_while_a_backend_is_slow(memory_app, monkeypatch)
     assert await waiting == "late"
 
 
-async def test_a_listener_without_work_ends(memory_app, monkeypatch):
-    monkeypatch.setattr(listening, "_LINGER", 0.01)
+async def test_a_task_that_is_to_be_tried_again_is_asked_for_less_and_less_often(memory_app, monkeypatch):
+    asked = spy_on_polling(monkeypatch)
+    monkeypatch.setattr(poller, "_POLL", (0.001, 0.05))
     result = new_result(memory_app)
-    store(result, "done")
-    assert await result == "done"
-    await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "pico-celery results"])
-    store(again := new_result(memory_app), "again")
-    assert await again == "again"
+    store(result, ValueError("try again"), states.RETRY)
+    with pytest.raises(TimeoutError):
+        await result.wait(timeout=0.3)
+    assert 5 <= len(asked) <= 25
+
+
+class Array:
+    """As those of numpy, it does not say whether it equals another."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = None
+
+
+async def test_a_value_that_cannot_be_compared_harms_nobody(memory_app, monkeypatch):
+    memory_app.conf.update(result_serializer="pickle", accept_content=["pickle"])
+    asked = spy_on_polling(monkeypatch)
+    result, other = new_result(memory_app), new_result(memory_app)
+    store(result, Progress(1, 2).as_meta(), PROGRESS)
+    waiting = asyncio.ensure_future(other.wait(timeout=20))
+    async for _ in result.progress():
+        store(result, Array())
+        asked.clear()
+        await until(lambda: asked.count(result.id) > 2)
+    assert isinstance(await result, Array)
+    store(other, "done")
+    assert await waiting == "done"
+
+
+async def test_a_listener_without_work_ends(app, monkeypatch):
+    monkeypatch.setattr(redis_listener, "_LINGER", 0.01)
+    with pytest.raises(TimeoutError):
+        await new_result(app).wait(timeout=0.05)
+    await until(lambda: not listening_task())
+    with pytest.raises(TimeoutError):
+        await new_result(app).wait(timeout=0.05)
+
+
+def test_a_loop_may_be_closed_when_a_polled_result_has_come(memory_app):
+    loop = asyncio.new_event_loop()
+    store(result := new_result(memory_app), "done")
+    assert loop.run_until_complete(result.wait()) == "done"
+    assert not asyncio.all_tasks(loop)
+    loop.close()
+
+
+async def test_a_reply_by_rpc_that_came_with_another_is_kept_for_who_asks_later(rabbitmq_url, rabbitmq_queue):
+    app = make_app(rabbitmq_url, result_backend="rpc://", task_default_queue=rabbitmq_queue)
+    results = [new_result(app) for _ in range(2)]
+    with app.producer_or_acquire() as producer:
+        app.backend.on_task_call(producer, results[0].id)
+    for result in results:
+        await asyncio.to_thread(store, result, result.id)
+    for result in results:
+        assert await result.wait(timeout=10) == result.id
+        await until(lambda: not listening_task())
+        gc.collect()
+    app.close()
 
 
 def test_uvloop_and_several_loops_after_each_other(memory_app):
@@ -370,11 +454,24 @@ async def test_a_server_that_is_stopped_and_started_again_is_found_again(monkeyp
         await end_listener()
 
 
+# As above: redis-py does not always close its stream.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_server_that_goes_while_nobody_waits_is_left_alone(caplog):
+    with own_redis() as server:
+        app = make_app(result_backend=server.url)
+        store(result := new_result(app), "done")
+        assert await result == "done"
+        await until(lambda: listener_connections(app))
+        server.stop()
+        await until(lambda: not listening_task())
+    assert "Lost the result backend" not in caplog.text
+
+
 async def end_listener() -> None:
-    for task in asyncio.all_tasks():
-        if task.get_name() == "pico-celery results":
-            task.cancel()
-            await asyncio.wait([task])
+    task = listening_task()
+    if task:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_a_server_with_a_password_is_listened_to():

@@ -11,7 +11,7 @@ from kombu import Exchange, Queue
 
 from pico_celery_client import CeleryClient, celery, with_options
 from pico_celery_core import send_task
-from pico_celery_core.errors import MissingStampError, UnknownOptionError
+from pico_celery_core.errors import MissingStampError, OptionValueError, UnknownOptionError
 
 TOPICS = Queue("topics", Exchange("topics", type="topic"), routing_key="mail.#")
 SOON = datetime.now(UTC) + timedelta(hours=1)
@@ -206,6 +206,15 @@ def test_an_unknown_option_is_refused_with_what_was_probably_meant(container, op
     assert error.value.suggestion == meant
     with pytest.raises(UnknownOptionError, match=f"Did you mean '{meant}'"):
         client_with(**{option: 1})
+
+
+@pytest.mark.parametrize("timeout", ["3", -1])
+def test_a_time_to_send_that_is_none_is_refused_where_it_is_written(container, timeout):
+    with pytest.raises(OptionValueError, match=r"@send_task\('tasks.run'\) got the option 'publish_timeout'"):
+        client_with(publish_timeout=timeout)
+    Client = client_with()
+    with pytest.raises(OptionValueError, match=r"with_options\(\) got the option 'publish_timeout'"):
+        with_options(container(Client).get(Client), publish_timeout=timeout)
 
 
 # Stamps

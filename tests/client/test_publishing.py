@@ -2,19 +2,23 @@
 
 import asyncio
 import contextvars
+import gc
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
+from pico_ioc import factory, init, provides
 
 from pico_celery_client import CeleryClient, celery, with_options
+from pico_celery_client.publishing import _THREADS as THREADS
 from pico_celery_client.publishing import _publishers, publish
 from pico_celery_core import send_task
 from pico_celery_core.errors import PublishTimeoutError
@@ -22,8 +26,6 @@ from tests.servers import free_port, own_redis, silent_server, unreachable_serve
 from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
-
-THREADS = _publishers._most
 
 
 @celery
@@ -132,6 +134,42 @@ async def test_what_no_thread_has_begun_when_the_caller_is_cancelled_is_not_sent
     assert held.sent == [0] * THREADS + [2]
 
 
+async def test_what_has_only_waited_for_a_connection_at_the_deadline_is_not_sent_later(app, held):
+    app.conf.broker_pool_limit = 1
+    first = asyncio.ensure_future(publish(app, "tasks.run", held.send(1), {}, None))
+    await until(held.begun.is_set)
+    with pytest.raises(PublishTimeoutError, match=r"earlier messages were still waiting.* Nothing was sent\."):
+        await publish(app, "tasks.run", held.send(2), {}, 0.05)
+    held.release.set()
+    assert await first == 1
+    threads = _publishers.of(app)
+    await until(lambda: threads._idle._value == threads._threads)
+    assert held.sent == [1]
+
+
+async def test_an_app_whose_broker_hangs_holds_up_no_other(app, held):
+    with all_threads_busy(app, held):
+        await until(held.begun.is_set)
+        other = Celery("other", broker="memory://", set_as_current=False)
+        assert await publish(other, "tasks.run", lambda _: "sent", {}, 10) == "sent"
+        other.close()
+
+
+async def test_the_threads_of_an_app_end_with_it():
+    before = set(threading.enumerate())
+    app = Celery("short-lived", broker="memory://", set_as_current=False)
+    await publish(app, "tasks.run", lambda _: None, {}, 10)
+    (thread,) = set(threading.enumerate()) - before
+    app.close()
+    del app
+
+    def ended() -> bool:
+        gc.collect()
+        return not thread.is_alive()
+
+    await until(ended)
+
+
 async def test_the_context_of_the_caller_is_there_and_what_is_set_in_it_stays_there(app):
     variable = contextvars.ContextVar("variable", default="")
     variable.set("the caller's")
@@ -156,6 +194,22 @@ async def test_messages_of_one_coroutine_keep_their_order(container, sent):
     for number in range(50):
         await client.run(number)
     assert [message.kwargs or message.args for message in sent()] == [[number] for number in range(50)]
+
+
+async def test_an_app_that_is_made_when_it_is_first_used_sends_as_well(app, sent):
+    @factory
+    class Apps:
+        @provides(Celery, lazy=True)
+        def app(self) -> Celery:
+            return app
+
+    application = ModuleType("application")
+    vars(application).update(Client=Client, Apps=Apps)
+    client = init(modules=["pico_celery_client", application]).get(Client)
+    result = await client.run(1)
+    assert [message.id for message in sent()] == [result.id]
+    result.backend.store_result(result.id, "done", "SUCCESS")
+    assert await result == "done"
 
 
 def test_several_loops_may_send_at_once_in_threads(container, sent):
@@ -264,6 +318,16 @@ async def test_at_the_deadline_the_error_tells_what_has_gone_wrong_so_far(connec
     assert isinstance(error, PublishTimeoutError)
     assert "Connection refused" in str(error)
     assert error.__cause__ is not None
+
+
+async def test_the_retry_policys_own_errback_is_called_after_each_attempt(connect):
+    errors = []
+    policy = {"max_retries": 1, "interval_start": 0, "errback": lambda error, pause: errors.append((error, pause))}
+    client = with_options(connect(f"redis://127.0.0.1:{free_port()}/0"), publish_timeout=10, retry_policy=policy)
+    with pytest.raises(OperationalError):
+        await client.run()
+    assert errors
+    assert all("refused" in str(error) and pause == 0 for error, pause in errors)
 
 
 async def test_threads_that_hung_are_there_again_when_the_broker_is(connect, redis_url):

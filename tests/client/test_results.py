@@ -1,6 +1,8 @@
 """TaskResult: Celery's AsyncResult that can also be awaited."""
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,9 +75,12 @@ async def test_waiting_ends_with_a_timeout_and_the_task_goes_on(result):
     assert await result == "late"
 
 
-async def test_a_timeout_of_zero_still_finds_what_is_there(result):
+async def test_a_timeout_of_zero_finds_what_was_read_before(result):
     finish(result, "done")
-    assert await result.wait(timeout=5) == "done"
+    with pytest.raises(TimeoutError):
+        await result.wait(timeout=0)
+    assert result.ready()
+    assert await result.wait(timeout=0) == "done"
 
 
 async def test_what_the_task_raised_is_raised(result):
@@ -173,4 +178,17 @@ async def test_a_reply_by_rpc_reaches_who_awaits_it_whichever_thread_has_sent(
     request = Context(reply_to=result.reply_to, correlation_id=result.id)
     await asyncio.to_thread(app.backend.store_result, result.id, "done", states.SUCCESS, request=request)
     assert await waiting == "done"
+    app.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*RPC.*:PendingDeprecationWarning")
+@pytest.mark.parametrize("how", ["copied", "pickled"])
+async def test_a_reply_by_rpc_reaches_who_awaits_a_copy(rabbitmq_url, rabbitmq_queue, container, how):
+    app = Celery("tests", broker=rabbitmq_url, backend="rpc://")
+    app.conf.task_default_queue = rabbitmq_queue
+    result = await container(Client, overrides={Celery: app}).get(Client).arun()
+    request = Context(reply_to=result.reply_to, correlation_id=result.id)
+    await asyncio.to_thread(app.backend.store_result, result.id, "done", states.SUCCESS, request=request)
+    again = copy.copy(result) if how == "copied" else pickle.loads(pickle.dumps(result))
+    assert await again.wait(timeout=10) == "done"
     app.close()

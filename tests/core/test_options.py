@@ -1,6 +1,7 @@
 """Our lists of options against Celery's own. A test fails here when a new Celery takes another option."""
 
 import inspect
+from datetime import timedelta
 
 import amqp
 import pytest
@@ -9,7 +10,7 @@ from celery.app import autoretry
 from celery.app.task import extract_exec_options
 from kombu import Producer
 
-from pico_celery_core.errors import UnknownOptionError
+from pico_celery_core.errors import OptionValueError, UnknownOptionError
 from pico_celery_core.options import (
     _EXECUTION_OPTIONS,
     SEND_OPTIONS,
@@ -161,6 +162,21 @@ def test_a_stamp_is_known_where_the_headers_name_it():
     check_send_options("@send_task('x')", {"stamped_headers": ["tenant"], "tenant": "acme"})
     with pytest.raises(UnknownOptionError):
         check_send_options("@send_task('x')", {"tenant": "acme"})
+
+
+@pytest.mark.parametrize("value", ["3", -1, float("nan"), timedelta(seconds=3)])
+def test_a_time_to_send_is_a_number_of_seconds(value):
+    with pytest.raises(OptionValueError) as error:
+        check_send_options("@send_task('x')", {"publish_timeout": value})
+    assert str(error.value) == (
+        f"@send_task('x') got the option 'publish_timeout' with the value {value!r}. "
+        "Give a number of seconds, or 0 for no limit."
+    )
+
+
+@pytest.mark.parametrize("value", [None, 0, 3, 0.5])
+def test_the_time_to_send_may_be_left_to_the_setting_and_without_limit(value):
+    check_send_options("@send_task('x')", {"publish_timeout": value})
 
 
 @pytest.mark.parametrize("option", ["args", "kwargs", "result_cls", "task_type", "content_type"])

@@ -6,7 +6,7 @@ from typing import assert_type
 from celery.result import AsyncResult
 from pico_ioc import component
 
-from pico_celery import CeleryClient, TaskResult, celery, send_task, task, with_options
+from pico_celery import CeleryClient, TaskResult, celery, gather_results, send_task, task, with_options
 
 
 @celery
@@ -66,9 +66,38 @@ class Service:
         assert_type(later.create_user("alice", email="a@x"), TaskResult[dict[str, str]])
 
 
+def in_a_response(client: UserTaskClient) -> dict[str, str]:
+    result = client.create_user("alice")
+    assert_type(result.id, str)
+    assert_type(result.state, str)
+    assert_type(result.status, str)
+    return {"id": result.id}
+
+
+def waited_for(client: UserTaskClient) -> dict[str, str]:
+    assert_type(client.create_user("alice").get(), dict[str, str])
+    return client.create_user("alice").get(timeout=5)
+
+
+async def several(numbers: list[TaskResult[int]], one: TaskResult[int], other: TaskResult[str]) -> None:
+    assert_type(await gather_results(*numbers, timeout=5), list[int])
+    assert_type(await gather_results(one, one), list[int])
+    assert_type(await gather_results(one, other), tuple[int, str])
+    assert_type(await gather_results(one, other, one, timeout=5), tuple[int, str, int])
+    assert_type(await gather_results(one, other, one, other), tuple[int, str, int, str])
+    await gather_results(one, other, one, other, one)
+    number, text = await gather_results(one, other)
+    assert_type(number, int)
+    assert_type(text, str)
+
+
 async def test_of_a_handler() -> None:
     assert_type(await UserTasks().create_user("alice", "a@x"), dict[str, str])
 
 
 def of_an_id(task_id: str) -> TaskResult[int]:
     return TaskResult(task_id)
+
+
+async def awaited_by_its_id(task_id: str) -> None:
+    assert_type(await TaskResult[int](task_id), int)

@@ -10,24 +10,35 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any, Final
+from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from celery import Celery, states
 from celery.backends.base import DisabledBackend
 from celery.result import AsyncResult
 
+from pico_celery_core.errors import ListeningCancelledError
+from pico_celery_core.progress import PROGRESS
+
 logger = logging.getLogger(__name__)
 
 Meta = dict[str, Any]
 """What a result backend says of a task: its status, result, traceback and more."""
 
-_LINGER: Final = 10.0
-
 
 def is_ready(meta: Meta) -> bool:
     """Tell whether a task has come to its end."""
     return meta["status"] in states.READY_STATES
+
+
+def news_of(found: Meta | Exception) -> tuple[str, str]:
+    """Return what is news of a task, if it has changed: its status, and how far it is.
+
+    Values are not compared: they may be new objects each time they are read, or refuse it.
+    """
+    if isinstance(found, Exception):
+        return "", repr(found)
+    return found["status"], repr(found["result"]) if found["status"] == PROGRESS else ""
 
 
 class Listener(ABC):
@@ -64,10 +75,12 @@ class Listener(ABC):
         self.results[task_id] = result
         self._came.add(task_id)
         self.changed.set()
-        if self._running is None:
+        if self._running is None or self._running.done():
             # In a context of its own: it outlives the task that happens to be the first to wait.
+            context = Context()
             start = asyncio.get_running_loop().create_task
-            self._running = start(self._run(), name="pico-celery results", context=Context())
+            self._running = start(self._run(), name="pico-celery results", context=context)
+            self._running.add_done_callback(self._ended, context=context)
         try:
             yield queue
         finally:
@@ -97,34 +110,25 @@ class Listener(ABC):
         for queue in self._queues.get(task_id, ()):
             queue.put_nowait(news)
 
-    async def wait_for_change(self) -> bool:
-        """Wait until whom somebody waits for changes; False when nobody has waited for a while."""
-        try:
-            async with asyncio.timeout(None if self.results else _LINGER):
-                await self.changed.wait()
-        except TimeoutError:
-            return bool(self.results)
-        self.changed.clear()
-        return True
-
     @abstractmethod
     async def serve(self) -> None:
-        """Deliver until nobody has waited for a while."""
+        """Deliver for as long as somebody waits."""
 
     async def _run(self) -> None:
-        try:
-            while True:
-                await self.serve()
-                if not self.results:
-                    return
-                self.start_over()
-        except Exception as failed:
-            error = failed.exceptions[0] if isinstance(failed, ExceptionGroup) else failed
-            logger.exception("Listening for results failed")
-            for task_id in list(self._queues):
-                self.deliver(task_id, error)
-        finally:
-            self._running = None
+        while self.results:
+            self.start_over()
+            await self.serve()
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        """Tell those who still wait why nobody listens any more."""
+        failed = ListeningCancelledError(running.get_name()) if running.cancelled() else running.exception()
+        if not isinstance(failed, Exception):
+            return
+        if not running.cancelled():
+            logger.error("Listening for results failed", exc_info=failed)
+        error = failed.exceptions[0] if isinstance(failed, ExceptionGroup) else failed
+        for task_id in list(self._queues):
+            self.deliver(task_id, error)
 
 
 # Whoever waits, and the running listener itself, keep it; nothing here keeps it or its loop.

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextvars
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from celery import Celery
 from kombu.pools import ProducerPool
 
+from pico_celery_client.apps import PerApp
 from pico_celery_client.threads import DaemonThreads
 from pico_celery_core.errors import PublishTimeoutError
 from pico_celery_core.settings import seconds
@@ -18,7 +17,9 @@ Send = Callable[[Mapping[str, Any]], Any]
 """Sends one message with the given options of `send_task`, and returns its result."""
 
 # More would send no more, for they share one interpreter, and keep the event loop waiting for its turn.
-_publishers: Final = DaemonThreads("pico-celery-publish", most=4)
+_THREADS: Final = 4
+
+_publishers: Final = PerApp(lambda _: DaemonThreads("pico-celery-publish", most=_THREADS))
 
 
 async def publish(app: Celery, task: str, send: Send, options: Mapping[str, Any], timeout: float | None) -> Any:
@@ -35,14 +36,14 @@ async def publish(app: Celery, task: str, send: Send, options: Mapping[str, Any]
         What `send` returns.
 
     Raises:
-        PublishTimeoutError: If the deadline passes. What no thread has begun to send by then is not sent; what hangs
-            in the network may arrive yet.
+        PublishTimeoutError: If the deadline passes. What still waits for a thread or a connection by then is not sent;
+            what hangs in the network may arrive yet.
         Exception: What `send` raises.
     """
     publication = _Publication(app, send, options)
     # The context carries Celery's current task: what a task sends has that task as its parent.
     context = contextvars.copy_context()
-    sending = asyncio.get_running_loop().run_in_executor(_publishers, context.run, publication.run)
+    sending = asyncio.get_running_loop().run_in_executor(_publishers.of(app), context.run, publication.run)
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
@@ -50,6 +51,7 @@ async def publish(app: Celery, task: str, send: Send, options: Mapping[str, Any]
     except TimeoutError:
         if not deadline.expired():
             raise
+        publication.awaited = False  # before it is asked how far that is: it may begin at this moment
         problem = str(publication.problem or "")
         late = PublishTimeoutError(task, timeout or 0, broker_of(app), problem, publication.begun)
         raise late from publication.problem
@@ -70,35 +72,43 @@ class _Publication:
         self._app = app
         self._send = send
         self._options = options
+        self._retry_policy: Mapping[str, Any] = options.get("retry_policy") or {}
         self.begun = False
         self.awaited = True
         self.problem: Exception | None = None
 
     def run(self) -> Any:
         """Send it; in a thread."""
-        self.begun = True
         _publication.set(self)
         _leave_out_subscription(self._app.backend)
-        options = {**self._options, "retry_policy": {**(self._options.get("retry_policy") or {}), "errback": _note}}
+        options = {**self._options, "retry_policy": {**self._retry_policy, "errback": _note}}
         if options.get("producer") or options.get("connection"):
-            return self._send(options)
-        with _producers_of(self._app).acquire(block=True) as producer:
-            return self._send({**options, "producer": producer})
+            return self._begin(options)
+        with _producers.of(self._app).acquire(block=True) as producer:
+            return self._begin({**options, "producer": producer})
+
+    def note(self, error: Exception, pause: float) -> None:
+        """Keep what went wrong, and go on only if the sender still waits."""
+        self.problem = error
+        errback = self._retry_policy.get("errback")
+        if errback:
+            errback(error, pause)
+        if not self.awaited:
+            raise error
+
+    def _begin(self, options: Mapping[str, Any]) -> Any:
+        self.begun = True
+        return self._send(options) if self.awaited else None
 
 
 _publication: contextvars.ContextVar[_Publication | None] = contextvars.ContextVar("publication", default=None)
 
 
-def _note(error: Exception, _pause: float) -> None:
-    """Keep what went wrong for the sender, whom kombu would tell only after its last retry.
-
-    Kombu calls it after each attempt that fails, and goes on if it returns: not for a sender who waits no longer.
-    """
+def _note(error: Exception, pause: float) -> None:
+    """Tell the publication what went wrong, after each attempt that fails; kombu tells only after its last retry."""
     publication = _publication.get()
     if publication is not None:
-        publication.problem = error
-        if not publication.awaited:
-            raise error
+        publication.note(error, pause)
 
 
 def _leave_out_subscription(backend: Any) -> None:
@@ -119,19 +129,15 @@ def _leave_out_subscription(backend: Any) -> None:
     backend.on_task_call = on_task_call
 
 
+def _new_producers(app: Celery) -> Any:
+    limit = app.conf.broker_pool_limit
+    connection: Any = app.connection_for_write(transport_options=_timeouts(app))
+    return ProducerPool(connection.Pool(limit=limit), limit=limit)  # type: ignore[no-untyped-call]
+
+
 # Celery's own pool has connections that wait as long as the network does: over a minute for one to be made, for ever
 # for an answer. Threads that hang so would be missed by those who send next.
-_producers: WeakKeyDictionary[Celery, Any] = WeakKeyDictionary()
-
-
-def _producers_of(app: Celery) -> Any:
-    pool = _producers.get(app)
-    if pool is None:
-        limit = app.conf.broker_pool_limit
-        connection: Any = app.connection_for_write(transport_options=_timeouts(app))
-        new = ProducerPool(connection.Pool(limit=limit), limit=limit)  # type: ignore[no-untyped-call]
-        pool = _producers.setdefault(app, new)
-    return pool
+_producers: Final = PerApp(_new_producers)
 
 
 def _timeouts(app: Celery) -> dict[str, float]:
@@ -142,7 +148,3 @@ def _timeouts(app: Celery) -> dict[str, float]:
     }
     ours = kinds.get(app.connection_for_write().transport.driver_type, {})
     return {name: value for name, value in ours.items() if name not in app.conf.broker_transport_options}
-
-
-# A forked child must not write to the connections of its parent.
-os.register_at_fork(after_in_child=_producers.clear)

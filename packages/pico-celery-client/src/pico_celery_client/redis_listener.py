@@ -14,6 +14,7 @@ from pico_celery_client.listening import Listener
 
 logger = logging.getLogger(__name__)
 
+_LINGER: Final = 10.0
 _RECONNECT: Final = (0.05, 2.0)
 _ANSWER: Final = 30.0
 _BATCH: Final = 500
@@ -27,11 +28,11 @@ class RedisListener(Listener):
     """One subscription to the channels on which Celery publishes each state that it stores."""
 
     async def serve(self) -> None:
-        """Subscribe, and again when the connection is lost."""
+        """Subscribe, and again when the connection is lost while somebody waits."""
         lost = (*self.app.backend.connection_errors, OSError)
         shortest, longest = _RECONNECT
         pause = shortest
-        while True:
+        while self.results:
             try:
                 async with AsyncExitStack() as stack:
                     session = _RedisSession(self, stack)
@@ -41,17 +42,29 @@ class RedisListener(Listener):
             except* redis.AuthenticationError:
                 raise  # It is a connection error too, but does not pass by itself.
             except* lost as errors:
-                logger.warning("Lost the result backend, connecting again in %.2f s: %s", pause, errors.exceptions[0])
+                if self.results:
+                    reason = errors.exceptions[0]
+                    logger.warning("Lost the result backend, connecting again in %.2f s: %s", pause, reason)
             else:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
 
+    async def wait_for_change(self) -> bool:
+        """Wait until whom somebody waits for changes; False when nobody has waited for a while."""
+        try:
+            async with asyncio.timeout(None if self.results else _LINGER):
+                await self.changed.wait()
+        except TimeoutError:
+            return bool(self.results)
+        self.changed.clear()
+        return True
+
 
 class _RedisSession:
     """One connection's time: what is subscribed ends with it."""
 
-    def __init__(self, listener: Listener, stack: AsyncExitStack) -> None:
+    def __init__(self, listener: RedisListener, stack: AsyncExitStack) -> None:
         self._listener = listener
         self._backend: Any = listener.app.backend
         pool = connection_pool(self._backend.connparams)

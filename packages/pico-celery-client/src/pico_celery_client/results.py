@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from celery import Celery
 from celery.result import AsyncResult
 
-from pico_celery_client.listening import Meta, is_ready, listener_for
+from pico_celery_client.listening import Meta, is_ready, listener_for, news_of
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
 
 _R = TypeVar("_R")
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_C = TypeVar("_C")
+_D = TypeVar("_D")
 
 
 class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has no types
@@ -23,10 +27,27 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
         ...     return await client.confirm(order)
     """
 
+    if TYPE_CHECKING:
+        id: str
+        state: str
+        status: str
+
+        def get(self, timeout: float | None = None, *args: Any, **kwargs: Any) -> _R:
+            """Wait for the task's value, and block the thread meanwhile: Celery's own."""
+            ...
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The RPC backend's replies go to a queue of the thread that has sent: this one.
+        # The RPC backend's replies go to a queue of the thread that has sent: this one, unless this is a copy.
         self.reply_to = getattr(self.backend, "oid", None)
+
+    def __copy__(self) -> "TaskResult[_R]":
+        copied = cast("TaskResult[_R]", super().__copy__())
+        copied.reply_to = self.reply_to
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"reply_to": self.reply_to})
 
     def __await__(self) -> Generator[Any, None, _R]:
         return self.wait().__await__()
@@ -35,7 +56,8 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
         """Wait for the task's value without blocking the event loop.
 
         Args:
-            timeout: How long to wait, in seconds; without it, for as long as it takes.
+            timeout: How long to wait, in seconds; without it, for as long as it takes. 0 leaves no time to ask the
+                result backend: it times out unless the value was read before.
 
         Returns:
             What the handler returned; None at once for a task that was sent with `ignore_result`.
@@ -52,9 +74,9 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                         pass
             except TimeoutError:
                 if deadline.expired():
-                    raise ResultTimeoutError(str(self.id), timeout or 0) from None
+                    raise ResultTimeoutError(self.id, timeout or 0) from None
                 raise
-        return cast("_R", self.get(disable_sync_subtasks=False))
+        return self.get(disable_sync_subtasks=False)
 
     async def progress(self) -> AsyncGenerator[Progress]:
         """Follow how far the task says it is, until it has ended.
@@ -87,7 +109,7 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                 news = await queue.get()
                 if isinstance(news, Exception):
                     raise news
-                if news == meta:  # read and published at once
+                if meta is not None and news_of(news) == news_of(meta):  # read and published at once
                     continue
                 meta = news
                 if is_ready(meta):
@@ -97,7 +119,25 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                     return
 
 
-async def gather_results(*results: TaskResult[_R], timeout: float | None = None) -> list[_R]:
+# As with asyncio.gather, values of different types have the type of a tuple, so that each keeps its own, in what is a
+# list all the same.
+@overload
+async def gather_results(*results: TaskResult[_R], timeout: float | None = None) -> list[_R]: ...
+@overload
+async def gather_results(a: TaskResult[_A], b: TaskResult[_B], /, *, timeout: float | None = None) -> tuple[_A, _B]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A], b: TaskResult[_B], c: TaskResult[_C], /, *, timeout: float | None = None
+) -> tuple[_A, _B, _C]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A], b: TaskResult[_B], c: TaskResult[_C], d: TaskResult[_D], /, *, timeout: float | None = None
+) -> tuple[_A, _B, _C, _D]: ...
+@overload
+async def gather_results(*results: TaskResult[Any], timeout: float | None = None) -> list[Any]: ...
+
+
+async def gather_results(*results: TaskResult[Any], timeout: float | None = None) -> Any:
     """Wait for several results at once.
 
     Args:
@@ -105,7 +145,7 @@ async def gather_results(*results: TaskResult[_R], timeout: float | None = None)
         timeout: How long to wait altogether, in seconds; without it, for as long as it takes.
 
     Returns:
-        Their values, in the order of the results.
+        A list of their values, in the order of the results.
 
     Raises:
         ResultTimeoutError: If one has not come in time.

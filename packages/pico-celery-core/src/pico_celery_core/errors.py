@@ -19,8 +19,10 @@ __all__ = [
     "HandlerArgumentsError",
     "HandlerCancelledError",
     "HandlerExitError",
+    "ListeningCancelledError",
     "LossyModelError",
     "MissingStampError",
+    "OptionValueError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
@@ -76,6 +78,20 @@ class UnknownOptionError(PicoCeleryError, TypeError):
     def __str__(self) -> str:
         hint = f"Did you mean {self.suggestion!r}?" if self.suggestion else "Remove it, or check its spelling."
         return f"{self.where} got the option {self.option!r}, which Celery does not know. {hint}"
+
+
+class OptionValueError(PicoCeleryError, ValueError):
+    """An option of our own has a value that it cannot have."""
+
+    def __init__(self, where: str, option: str, value: str, hint: str) -> None:
+        super().__init__(where, option, value, hint)
+        self.where = where
+        self.option = option
+        self.value = value
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.where} got the option {self.option!r} with the value {self.value}. {self.hint}"
 
 
 class EmptyClientError(PicoCeleryError, ValueError):
@@ -283,6 +299,20 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
         return (
             f"Task {self.task_id} had no result after {self.timeout:g} s. It may be queued, running, or unknown to "
             "any worker; it was not cancelled."
+        )
+
+
+class ListeningCancelledError(PicoCeleryError, RuntimeError):
+    """What listens for results was cancelled, and not those who wait for them."""
+
+    def __init__(self, listener: str) -> None:
+        super().__init__(listener)
+        self.listener = listener
+
+    def __str__(self) -> str:
+        return (
+            f"The asyncio task {self.listener!r}, which listens for results, was cancelled, but not the one that waits "
+            "here. Await the result again, and leave it to asyncio.run to cancel what listens."
         )
 
 

@@ -7,7 +7,7 @@ own. Read in Celery 5.7.0.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pico_celery_core.errors import UnknownOptionError, near_miss
+from pico_celery_core.errors import OptionValueError, UnknownOptionError, near_miss
 
 # What `extract_exec_options` of celery.app.task sends along with a message, where the task says it.
 _EXECUTION_OPTIONS: Final = frozenset(
@@ -138,9 +138,16 @@ def check_send_options(where: str, options: Mapping[str, Any], *others: Mapping[
         where: What the options were given to.
         options: The options.
         *others: What they are going to be merged with, which may name stamps as well.
+
+    Raises:
+        OptionValueError: If `publish_timeout` is no number of seconds.
     """
     stamps = {stamp for given in (options, *others) for stamp in _stamps(given)}
     _check(where, _KNOWN, (option for option in options if option not in stamps))
+    timeout = options.get(PUBLISH_TIMEOUT)
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
+        hint = "Give a number of seconds, or 0 for no limit."
+        raise OptionValueError(where, PUBLISH_TIMEOUT, repr(timeout), hint)
 
 
 def merged_send_options(*options: Mapping[str, Any]) -> dict[str, Any]:

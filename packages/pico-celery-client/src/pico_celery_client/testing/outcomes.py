@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
@@ -147,7 +147,7 @@ class PreparedResult(TaskResult[_R]):
                 await asyncio.sleep(timeout)
                 raise ResultTimeoutError(str(self.id), timeout)
             await asyncio.sleep(remaining)
-        return cast("_R", self.get(disable_sync_subtasks=False))
+        return self.get(disable_sync_subtasks=False)
 
     async def progress(self) -> AsyncGenerator[Progress]:
         """Wait for the end; a task that was only recorded makes no progress."""
