@@ -51,6 +51,7 @@ class Station:
         broker: str = "",
         pool: str = "gevent",
         settings: dict[str, object] | None = None,
+        is_alone: bool = True,
         **more: str,
     ) -> AbstractContextManager[Worker]:
         """Run a worker until the block ends.
@@ -60,6 +61,7 @@ class Station:
             broker: Where the worker finds the broker, if not where the station does.
             pool: The pool.
             settings: Celery's.
+            is_alone: Whether it does without other workers.
             **more: Environment variables.
         """
         quorum = {"TEST_QUORUM": "1"} if self.kind == "quorum" else {}
@@ -69,6 +71,7 @@ class Station:
             broker=broker or self.broker,
             backend=self.backend,
             queue=self.queue,
+            is_alone=is_alone,
             **quorum,
             TEST_RESULTS_URL=self.results,
             TEST_SETTINGS=json.dumps(settings or {}),

@@ -43,6 +43,20 @@ def a_killed_workers_tasks_are_executed_by_one_that_lives(place: Station) -> Non
 
 
 @on("redis")
+def one_that_asks_other_workers_first_takes_messages_in_one_step(place: Station) -> None:
+    def commands() -> set[str]:
+        return {client["cmd"] for client in place.records.redis.client_list() if int(client["db"]) == database}
+
+    database = place.records.redis.connection_pool.connection_kwargs["db"]
+    with place.worker(is_alone=False) as worker:
+        worker.wait_for_log("mingle: ")
+        place.let_go("key")
+        place.until("cleaned up", place.send("late", "key"))
+        eventually(lambda: "eval" in commands())
+        assert "brpop" not in commands()
+
+
+@on("redis")
 def a_busy_worker_finds_the_messages_too(place: Station) -> None:
     """One that never has two quiet seconds."""
     with place.worker(settings=SETTINGS) as killed:

@@ -112,7 +112,7 @@ def celery(command: str, app: str, *options: str, **environment: str) -> Iterato
 
 @contextmanager
 def running_worker(
-    app: str, *options: str, broker: str, backend: str, queue: str = "celery", **environment: str
+    app: str, *options: str, broker: str, backend: str, queue: str = "celery", is_alone: bool = True, **environment: str
 ) -> Iterator[Worker]:
     """Run a worker until the block ends.
 
@@ -122,10 +122,12 @@ def running_worker(
         broker: The broker's URL.
         backend: The result backend's URL.
         queue: The name of the app's queue.
+        is_alone: Whether it does without asking other workers, and listening to them, which takes a second or more.
         **environment: Further environment variables.
     """
     variables = {"TEST_BROKER_URL": broker, "TEST_BACKEND_URL": backend, "TEST_QUEUE": queue, **environment}
-    with celery("worker", app, *options, **variables) as worker:
+    alone = ("--without-mingle", "--without-gossip") if is_alone else ()
+    with celery("worker", app, *alone, *options, **variables) as worker:
         worker.wait_for_log(r"ready\.")
         yield worker
 

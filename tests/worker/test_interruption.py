@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import pickle
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -88,11 +89,12 @@ async def test_a_soft_limit_ends_a_group_of_tasks_and_is_caught_around_it():
         try:
             async with asyncio.TaskGroup() as group:
                 children.append(group.create_task(forever()))
-        except SoftTimeLimitExceeded:
-            return "caught"
+        except SoftTimeLimitExceeded as error:
+            assert type(pickle.loads(pickle.dumps(error))) is SoftTimeLimitExceeded
+            return repr(error)
         return ""
 
-    assert await Interruption().guard(body(), soft_limit=0.01) == "caught"
+    assert await Interruption().guard(body(), soft_limit=0.01) == repr(SoftTimeLimitExceeded(0.01))
     assert [child.cancelled() for child in children] == [True]
 
 

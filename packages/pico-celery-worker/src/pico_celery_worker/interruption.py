@@ -21,11 +21,19 @@ _CLOSE: Final = GeneratorExit()
 _shown: Any = safe_repr
 
 
-class _SoftTimeLimitExceededError(SoftTimeLimitExceeded, asyncio.CancelledError):  # type: ignore[misc]
+class _SoftTimeLimitError(SoftTimeLimitExceeded, asyncio.CancelledError):  # type: ignore[misc]
     """A soft time limit, where a coroutine waits.
 
     asyncio itself tidies up after a CancelledError alone: the lock that is waited for, the group whose tasks run.
     """
+
+    def __reduce__(self) -> tuple[type[SoftTimeLimitExceeded], tuple[Any, ...]]:
+        return SoftTimeLimitExceeded, self.args
+
+
+# What a handler logs of it is Celery's own.
+_SoftTimeLimitError.__name__ = _SoftTimeLimitError.__qualname__ = SoftTimeLimitExceeded.__name__
+_SoftTimeLimitError.__module__ = SoftTimeLimitExceeded.__module__
 
 
 class Interruption:
@@ -65,7 +73,7 @@ class Interruption:
         """
         if not self._cancelled and not self._soft:
             self._soft = True
-            self._interrupt(_SoftTimeLimitExceededError(*error.args))
+            self._interrupt(_SoftTimeLimitError(*error.args))
 
     def cancel(self) -> None:
         """Cancel the coroutine, and close it if it still goes on after the time of grace."""
@@ -106,7 +114,7 @@ class Interruption:
         except BaseException as error:
             if self._hard_limit is not None:
                 raise TimeLimitExceeded(self._hard_limit) from (error if isinstance(error, Exception) else None)
-            if isinstance(error, _SoftTimeLimitExceededError):
+            if isinstance(error, _SoftTimeLimitError):
                 raise SoftTimeLimitExceeded(*error.args).with_traceback(error.__traceback__) from error.__cause__
             if isinstance(error, Exception):
                 raise
