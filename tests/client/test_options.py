@@ -217,6 +217,15 @@ def test_a_time_to_send_that_is_none_is_refused_where_it_is_written(container, t
         with_options(container(Client).get(Client), publish_timeout=timeout)
 
 
+def test_what_an_option_breaks_says_whose_it_was(container):
+    Client = client_with()
+    client = with_options(container(Client).get(Client), countdown="soon", priority=3)
+    with pytest.raises(TypeError) as caught:
+        client.run(1)
+    (note,) = caught.value.__notes__
+    assert note.endswith("Client.run, which sends 'tasks.run' with the options countdown, priority, raised this.")
+
+
 # Stamps
 
 TRACED = {"stamped_headers": ["trace"]}

@@ -93,7 +93,8 @@ async def test_a_soft_limit_ends_a_group_of_tasks_and_is_caught_around_it():
             return f"{error!r}, {type(pickle.loads(pickle.dumps(error)))}"
         return ""
 
-    assert await Interruption().guard(body(), soft_limit=0.01) == f"{SoftTimeLimitExceeded(0.01)!r}, {SoftTimeLimitExceeded}"
+    seen = await Interruption().guard(body(), soft_limit=0.01)
+    assert seen == f"{SoftTimeLimitExceeded(0.01)!r}, {SoftTimeLimitExceeded}"
     assert [child.cancelled() for child in children] == [True]
 
 

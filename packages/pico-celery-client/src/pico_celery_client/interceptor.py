@@ -100,6 +100,11 @@ class CeleryClientInterceptor(MethodInterceptor):
         except OperationalError as error:
             # What the operating system says of it, such as "Connection refused", does not always tell of whom.
             raise OperationalError(f"Sending task {name!r} to {broker_of(self._app)}: {error}") from error
+        except Exception as error:
+            # Celery and kombu do not say which of the options they choke on, nor whose.
+            given = f"with the options {', '.join(options)}" if options else "without options"
+            error.add_note(f"{stub.name}, which sends {name!r} {given}, raised this.")
+            raise
 
     def _repr_limits(self) -> dict[str, int]:
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}
