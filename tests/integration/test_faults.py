@@ -126,9 +126,11 @@ def remote_control_alone_loses_its_connection(_: Station) -> None:
 @on("rabbitmq", "quorum")
 def rabbitmq_closes_a_channel(place: Station) -> None:
     """As it does with one by which a message is not acknowledged for half an hour."""
-    with place.worker(settings=CONTROLLED) as worker:
+    control, node = place.app.control, f"{place.queue}@test"  # other tests have workers on this RabbitMQ
+    with place.worker("-n", node, settings=CONTROLLED) as worker:
         running = Running(place, worker)
-        place.app.control.broadcast("acknowledge_what_was_never_delivered")
+        eventually(lambda: control.ping([node], timeout=1))
+        control.broadcast("acknowledge_what_was_never_delivered", destination=[node])
         worker.wait_for_log("The broker refused something")
         running.end_meanwhile()
         running.check()
