@@ -274,7 +274,7 @@ class Crew:
 
     def _start(self) -> Worker:
         arguments = ["-A", "tests.integration.apps.ledger", "worker", "-P", "gevent", "-c", "20", "-l", "INFO"]
-        return Worker([*arguments, "-n", f"{random.getrandbits(64):x}@%h"], self._environment)
+        return Worker([*arguments, "--without-mingle", "-n", f"{random.getrandbits(64):x}@%h"], self._environment)
 
     @staticmethod
     def _wait_until_ready(worker: Worker) -> None:

@@ -1,5 +1,6 @@
 """Remote control's own greenlet, whose connection is lost."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,8 @@ def test_celerys_reader_has_a_loop_that_is_looked_up_when_it_starts(consumer):
     assert isinstance(box, gPidbox)
     box.start(consumer)
     assert started == [(box.loop, consumer)]
+    assert gPidbox._node_stopped is gPidbox._node_shutdown is None
+    assert {"_node_stopped", "_node_shutdown"} < {*gPidbox.loop.__code__.co_names}
 
 
 def test_a_lost_connection_is_replaced(consumer, caplog):
@@ -97,6 +100,17 @@ def test_not_where_another_reader_has_begun_meanwhile(consumer):
     box, left = reading(consumer, begin_another, None, None)
     box.loop(consumer)
     assert len(left) == 1
+
+
+def test_a_reader_that_is_busy_is_not_waited_for_without_end(consumer, monkeypatch):
+    monkeypatch.setattr(remote_control, "_LONGEST_FAREWELL", 0.01)
+    box, _ = reading(consumer)
+    box.on_stop()
+    shutdown = threading.Event()
+    box._node_stopped, box._node_shutdown = threading.Event(), shutdown
+    box.on_stop()
+    assert shutdown.is_set()
+    assert (box._node_stopped, box._node_shutdown) == (None, None)
 
 
 def test_other_errors_are_not_hidden(consumer):
