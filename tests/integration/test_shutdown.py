@@ -212,9 +212,11 @@ def a_handler_that_holds_up_the_loop_delays_the_end_by_as_much(place: Station) -
 def cancels_and_puts_back(place: Station, pool: str, count: int = 2) -> None:
     """Check that a cold shutdown means on a pool what it means under gevent."""
     with place.worker(pool=pool) as worker:
+        # It comes first, so that RabbitMQ has answered what the worker asks because of it.
+        waiting = place.send("late", "key", countdown=60)
+        worker.wait_for_log(rf"{waiting}\] received")
         late = [place.send("late", "key") for _ in range(count)]
         place.until("began", *late)
-        waiting = place.send("late", "key", countdown=60)
         worker.process.send_signal(signal.SIGQUIT)
         assert worker.wait(PROMPTLY) == 0
         assert [place.of(task) for task in late] == [CANCELLED] * count
@@ -256,7 +258,7 @@ def sigquit_is_obeyed_while_rabbitmq_is_asked_something(place: Station) -> None:
                 place.until("began", held, count=number)
                 # For each task that waits for its time, the worker asks to be given one more.
                 worker.wait_for_log(rf"{waiting}\] received")
-                assert worker.stop(signal.SIGQUIT, PROMPTLY) == 0
+                assert worker.stop(signal.SIGQUIT, 3 * PROMPTLY) == 0
                 assert place.of(held) == CANCELLED * number
                 assert_quiet(worker)
 
