@@ -44,11 +44,12 @@ def prepare_result_backend(conf: Any) -> None:
     """
     if not str(conf.result_backend or "").startswith(("redis:", "rediss:")):
         return
-    defaults = {
-        "result_backend_thread_safe": True,
-        "result_backend_always_retry": True,
-        "redis_max_connections": _UNLIMITED,
-    }
-    for name, value in defaults.items():
-        if not conf.value_set_for(name):
-            setattr(conf, name, value)
+    set_default(conf, "result_backend_thread_safe", True)
+    set_default(conf, "result_backend_always_retry", True)
+    set_default(conf, "redis_max_connections", _UNLIMITED)
+
+
+def set_default(conf: Any, name: str, value: Any) -> None:
+    """Change one of Celery's settings, unless the user has said something else."""
+    if not conf.value_set_for(name):
+        setattr(conf, name, value)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from celery.worker.consumer import Consumer
 from greenlet import getcurrent
 
+from pico_celery_worker.connections import set_default
 from pico_celery_worker.deliveries import deliveries, keeps_messages
 from pico_celery_worker.transports import use_ours
 
@@ -95,8 +96,7 @@ class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
         def last(*args: Any, **options: Any) -> Any:
             conf = self.app.conf
-            if not conf.value_set_for("broker_channel_error_retry"):
-                conf.broker_channel_error_retry = True
+            set_default(conf, "broker_channel_error_retry", True)
             try:
                 return loop(*args, **options)
             except self.channel_errors as error:
@@ -123,8 +123,7 @@ class GreenConsumer(PicoConsumer):
         conf.broker_connection_timeout = connection_timeout
         # After a reconnection Celery takes fewer messages at first, for those that run are not among the unacknowledged
         # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
-        if not conf.value_set_for("worker_enable_prefetch_count_reduction"):
-            conf.worker_enable_prefetch_count_reduction = False
+        set_default(conf, "worker_enable_prefetch_count_reduction", False)
         self.on_task_request = self._noting_that_it_waits(self.on_task_request)
         if keeps_messages(self):
             deliveries.keep(threading.BoundedSemaphore(_ANSWERING))
