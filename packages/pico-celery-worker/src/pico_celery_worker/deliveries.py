@@ -109,9 +109,10 @@ class Deliveries:
                 self._held.append(message)
         qos = getattr(channel, "qos", None)
         if is_redis(channel) and qos is not None:
-            self._waiting += [tag for tag in qos._delivered if tag not in qos._dirty]  # noqa: SLF001
-            for tag in self._waiting:
+            waiting = [tag for tag in qos._delivered if tag not in qos._dirty]  # noqa: SLF001
+            for tag in waiting:
                 _forget(qos, tag)
+            self._waiting += waiting
 
     def resume(self, channel: Any) -> None:
         """With a new connection: go on with what was held, and catch up on what could not be told."""
