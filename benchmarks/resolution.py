@@ -11,7 +11,7 @@ os.environ.setdefault("BENCH_BROKER", "memory://")
 os.environ.setdefault("BENCH_BACKEND", "cache+memory://")
 
 from benchmarks.apps.injected import BenchTasks, app, container
-from pico_celery_worker.scope import TaskScope
+from pico_celery_worker.execution.scope import TaskScope
 
 
 async def main() -> None:

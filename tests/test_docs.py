@@ -24,7 +24,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
 import pico_celery
-from pico_celery_worker.hosts import close_host
+from pico_celery_worker.loop import close_host
 
 ROOT = Path(__file__).parents[1]
 PATHS = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *sorted(ROOT.glob("docs/*.md"))]

@@ -21,7 +21,7 @@ from celery.result import AsyncResult
 from pico_ioc import DictSource, FlatDictSource, PicoContainer, component, configuration, init
 
 from pico_celery import task
-from pico_celery_worker.hosts import close_host
+from pico_celery_worker.loop import close_host
 
 SPECIFICATION = Path(__file__).parents[2] / "shared" / "spec"
 

@@ -21,8 +21,8 @@ from pico_celery_core.errors import HandlerArgumentsError, HandlerCancelledError
 from tests import services
 from tests.integration.apps.poisons import BASE_EXCEPTIONS, EXCEPTIONS
 from tests.integration.workers import Worker, running_worker, sender
+from tests.unit.worker.messages import content_types, encodings, headers, payloads
 from tests.waiting import eventually
-from tests.worker.messages import content_types, encodings, headers, payloads
 
 pytestmark = pytest.mark.services
 
@@ -340,7 +340,7 @@ def test_arguments_in_nine_hundred_lists_arrive(worker: Poisoned) -> None:
 
 
 def test_messages_of_any_shape_leave_the_worker_as_it_is(redis_worker: Poisoned) -> None:
-    """RabbitMQ takes not all of them. tests/worker/test_fuzz.py looks at many more, one by one."""
+    """RabbitMQ takes not all of them. tests/unit/worker/test_fuzz.py looks at many more, one by one."""
 
     @settings(max_examples=150, phases=[Phase.generate], deadline=None, database=None)
     @given(payloads("poison.normal"), headers("poison.normal", without=("eta",)), content_types, encodings)

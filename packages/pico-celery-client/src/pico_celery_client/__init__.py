@@ -2,7 +2,7 @@
 
 from pico_celery_client.client import CeleryClient, celery, with_options
 from pico_celery_client.interceptor import CeleryClientInterceptor
-from pico_celery_client.results import TaskResult, gather_results
+from pico_celery_client.results.result import TaskResult, gather_results
 
 __all__ = ["CeleryClient", "CeleryClientInterceptor", "TaskResult", "celery", "gather_results", "with_options"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from pico_celery_core.contract import write_contract
+from pico_celery_core.contract.file import write_contract
 from pico_celery_core.metadata import stubs
 
 

@@ -9,8 +9,8 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
-from pico_celery_client.publishing import Send, broker_of, publish
-from pico_celery_client.results import TaskResult
+from pico_celery_client.publishing.publisher import Send, broker_of, publish
+from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from celery.utils.saferepr import saferepr
 
+from pico_celery_core.contract.signatures import bind, message_signature
 from pico_celery_core.errors import CallError, LossyModelError
 from pico_celery_core.metadata import SendSpec, send_spec
 from pico_celery_core.sensitive import MASK, is_sensitive
-from pico_celery_core.signatures import bind, message_signature
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -5,7 +5,7 @@ Importing it imports neither Celery nor pico-ioc: what needs them is loaded when
 
 from typing import TYPE_CHECKING, Any
 
-from pico_celery_core.clash import refuse_clash
+from pico_celery_core._conflict import refuse_clash
 
 refuse_clash()
 

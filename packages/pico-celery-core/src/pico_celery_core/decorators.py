@@ -10,7 +10,7 @@ from pico_celery_core.options import PUBLISH_TIMEOUT, check_send_options, check_
 from pico_celery_core.sender import sender
 
 if TYPE_CHECKING:
-    from pico_celery_client.results import TaskResult
+    from pico_celery_client.results.result import TaskResult
 
 _Self = TypeVar("_Self")
 _P = ParamSpec("_P")

@@ -1,7 +1,7 @@
 """The options that Celery takes for a task and for a message.
 
-Written out, because declaring a task must not import Celery; tests/core/test_options.py compares them with Celery's
-own. Read in Celery 5.7.0.
+Written out, because declaring a task must not import Celery. Read in Celery 5.7.0; tests/unit/core/test_options.py
+compares them with Celery's own.
 """
 
 from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pico_celery_core.signatures import evaluated
+from pico_celery_core.contract.signatures import evaluated
 
 MASK: Final = "***"
 

@@ -163,7 +163,7 @@ def _fields(configured: Any) -> dict[str, Any]:
 # pico-ioc 2.5.2 binds a configuration prefix only to a class that lists its fields beforehand, and to either tree or
 # flat sources: with only the other kind at hand, init() fails. Celery's settings are many, and both kinds of source are
 # common. So what the container was given is read from its configuration manager, for which there is no public way.
-# tests/core/test_settings.py holds it to it.
+# tests/unit/core/test_settings.py holds it to it.
 
 
 def _sources(container: PicoContainer) -> tuple[Mapping[str, Any], Callable[[str], str | None]]:

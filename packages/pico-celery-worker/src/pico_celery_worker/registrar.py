@@ -8,15 +8,15 @@ from celery import Celery
 from pico_ioc import PicoContainer, component, configure
 from pico_ioc.constants import SCOPE_SINGLETON
 
+from pico_celery_core._pico_ioc import TASK_SCOPE
 from pico_celery_core.errors import DuplicateTaskError
 from pico_celery_core.metadata import handlers
-from pico_celery_worker.container_access import TASK_SCOPE
-from pico_celery_worker.contracts import refuse_contradictions
-from pico_celery_worker.execution import Executor, Handler
-from pico_celery_worker.lifecycle import attach
-from pico_celery_worker.resolution import Plan
-from pico_celery_worker.singletons import AsyncSingletons
-from pico_celery_worker.task import AsyncTask, register
+from pico_celery_worker.container.plan import Plan
+from pico_celery_worker.container.singletons import AsyncSingletons
+from pico_celery_worker.execution.execution import Executor, Handler
+from pico_celery_worker.lifecycle.worker import attach
+from pico_celery_worker.tasks.compatibility import refuse_contradictions
+from pico_celery_worker.tasks.task import AsyncTask, register
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
-from pico_celery_client.results import TaskResult
+from pico_celery_client.results.result import TaskResult
 from pico_celery_core.errors import PicoCeleryError, ResultTimeoutError, near_miss
-from pico_celery_core.memory import MemoryBackend
 from pico_celery_core.progress import Progress
+from pico_celery_core.testing.memory import MemoryBackend
 
 _R = TypeVar("_R")
 

@@ -2,7 +2,7 @@
 
 Celery 5.7's own takes a killed greenlet for a task that has succeeded, so its message is acknowledged and lost, and its
 `terminate` stops nothing. Here a killed task counts as terminated, as in a prefork worker: its message goes back to the
-broker unless it was revoked. tests/worker/pools/test_gevent.py holds this to Celery's request.
+broker unless it was revoked. tests/unit/worker/pools/test_gevent.py holds this to Celery's request.
 """
 
 from celery.concurrency import gevent as celery_gevent

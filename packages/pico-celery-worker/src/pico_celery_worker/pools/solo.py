@@ -1,6 +1,6 @@
 """The solo pool, whose task can be ended.
 
-tests/worker/pools/test_threads.py holds it to Celery's own.
+tests/unit/worker/pools/test_threads.py holds it to Celery's own.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from celery.concurrency import solo as celery_solo
 from celery.concurrency.base import apply_target
 
 from pico_celery_worker.pools import is_ending
-from pico_celery_worker.pools.jobs import Jobs
+from pico_celery_worker.pools.job import Jobs
 from pico_celery_worker.pools.outcomes import told
 
 

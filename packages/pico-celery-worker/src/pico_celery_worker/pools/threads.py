@@ -1,6 +1,6 @@
 """The threads pool, whose tasks can be ended.
 
-tests/worker/pools/test_threads.py holds it to Celery's own.
+tests/unit/worker/pools/test_threads.py holds it to Celery's own.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from celery.concurrency import thread as celery_thread
 from celery.concurrency.base import apply_target
 
 from pico_celery_worker.pools import is_stopping, unless_stopping
-from pico_celery_worker.pools.jobs import Jobs
+from pico_celery_worker.pools.job import Jobs
 from pico_celery_worker.pools.outcomes import told
 
 

@@ -2,7 +2,7 @@
 
 In Celery 5.7 such a call goes on in another greenlet each time, and to cancel it ends only the first: each connection
 that a worker loses leaves its heartbeats and other checks behind, which open it again, or read what others wait for.
-tests/worker/pools/test_timers.py holds this to Celery's and kombu's own timers.
+tests/unit/worker/pools/test_timers.py holds this to Celery's and kombu's own timers.
 """
 
 import functools

@@ -10,16 +10,16 @@ from celery import Celery
 from pico_ioc import PicoContainer
 
 from pico_celery_core.errors import DeclarationError, PicoCeleryError
-from pico_celery_core.memory import Outbox, keep_in_memory
 from pico_celery_core.metadata import task_spec
 from pico_celery_core.settings import seconds
-from pico_celery_worker.closing import close
-from pico_celery_worker.execution import Executor
-from pico_celery_worker.hosts import close_host, current_host, host_class
-from pico_celery_worker.hosts.base import cancel_all
-from pico_celery_worker.hosts.thread import ThreadHost
-from pico_celery_worker.lifecycle import ContainerStep
-from pico_celery_worker.testing.deliveries import Deliveries, Results
+from pico_celery_core.testing.memory import Outbox, keep_in_memory
+from pico_celery_worker.container.shutdown import close
+from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.lifecycle.worker import ContainerStep
+from pico_celery_worker.loop import close_host, current_host, host_class
+from pico_celery_worker.loop.base import cancel_all
+from pico_celery_worker.loop.thread import ThreadHost
+from pico_celery_worker.testing.execution import Deliveries, Results
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

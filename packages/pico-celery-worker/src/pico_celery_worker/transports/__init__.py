@@ -26,7 +26,7 @@ def use_ours(connection: Any) -> Any:
 
             return reserving(transport_class)
         if transport_class.driver_type == "amqp":
-            from pico_celery_worker.transports.rabbitmq import impatient
+            from pico_celery_worker.transports.amqp import impatient
 
             return impatient(transport_class)
         return transport_class

@@ -7,7 +7,7 @@ announces that a queue which was empty has changed. What the script leaves in Re
 
 The base is kombu's own channel, of which private parts are used here and nowhere else: `_brpop_start`, `_brpop_read`
 and `_in_poll`, which its poller calls, and `_connparams`. Read in kombu 5.7.0 and redis-py 8.1;
-tests/worker/transports/test_redis.py holds it to them.
+tests/unit/worker/transports/test_redis.py holds it to them.
 """
 
 import functools

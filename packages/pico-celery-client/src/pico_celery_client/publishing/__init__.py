@@ -1,0 +1,1 @@
+"""Publishing: a bound call becomes a message."""

@@ -1,0 +1,1 @@
+"""Results: how a sender hears of them."""

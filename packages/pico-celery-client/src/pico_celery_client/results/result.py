@@ -1,0 +1,165 @@
+"""TaskResult: Celery's AsyncResult that can also be awaited."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from celery import Celery
+from celery.result import AsyncResult
+
+from pico_celery_client.results.listener import Meta, is_ready, listener_for, news_of
+from pico_celery_core.errors import ResultTimeoutError
+from pico_celery_core.progress import PROGRESS, Progress
+
+_R = TypeVar("_R")
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_C = TypeVar("_C")
+_D = TypeVar("_D")
+
+
+class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has no types
+    """The result of a task that was sent: a `celery.result.AsyncResult` that can also be awaited.
+
+    Example:
+        >>> async def confirm(client, order: int) -> str:
+        ...     return await client.confirm(order)
+    """
+
+    if TYPE_CHECKING:
+        id: str
+        state: str
+        status: str
+
+        def get(self, timeout: float | None = None, *args: Any, **kwargs: Any) -> _R:
+            """Wait for the task's value, and block the thread meanwhile: Celery's own."""
+            ...
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The RPC backend's replies go to a queue of the thread that has sent: this one, unless this is a copy.
+        self.reply_to = getattr(self.backend, "oid", None)
+
+    def __copy__(self) -> "TaskResult[_R]":
+        copied = cast("TaskResult[_R]", super().__copy__())
+        copied.reply_to = self.reply_to
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"reply_to": self.reply_to})
+
+    def __await__(self) -> Generator[Any, None, _R]:
+        return self.wait().__await__()
+
+    async def wait(self, timeout: float | None = None) -> _R:
+        """Wait for the task's value without blocking the event loop.
+
+        Args:
+            timeout: How long to wait, in seconds; without it, for as long as it takes. 0 leaves no time to ask the
+                result backend: it times out unless the value was read before.
+
+        Returns:
+            What the handler returned; None at once for a task that was sent with `ignore_result`.
+
+        Raises:
+            ResultTimeoutError: If no value has come in time. It is a TimeoutError. The task goes on.
+            Exception: What the handler raised.
+        """
+        if not self.ignored:
+            deadline = asyncio.timeout(timeout)
+            try:
+                async with deadline, aclosing(self._metas()) as metas:
+                    async for _ in metas:
+                        pass
+            except TimeoutError:
+                if deadline.expired():
+                    raise ResultTimeoutError(self.id, timeout or 0) from None
+                raise
+        return self.get(disable_sync_subtasks=False)
+
+    async def progress(self) -> AsyncGenerator[Progress]:
+        """Follow how far the task says it is, until it has ended.
+
+        Yields:
+            What its handler passes to `TaskContext.progress`. Of steps that come faster than they can be told apart,
+            some may be left out.
+
+        Example:
+            >>> async def show(client) -> None:
+            ...     result = client.build_report()
+            ...     async for step in result.progress():
+            ...         print(step.current, step.total, step.message)
+            ...     print(await result)
+        """
+        if not self.ignored:
+            async with aclosing(self._metas()) as metas:
+                async for meta in metas:
+                    if meta["status"] == PROGRESS:
+                        yield Progress.from_meta(meta["result"])
+
+    async def _metas(self) -> AsyncGenerator[Meta]:
+        """What the result backend says of the task, each time that changes, until it is ready."""
+        meta: Meta | None = self._cache
+        if meta is not None:
+            yield meta
+            return
+        with listener_for(cast("Celery", self.app)).listening(self) as queue:
+            while True:
+                news = await queue.get()
+                if isinstance(news, Exception):
+                    raise news
+                if meta is not None and news_of(news) == news_of(meta):  # read and published at once
+                    continue
+                meta = news
+                if is_ready(meta):
+                    self._maybe_set_cache(meta)
+                yield meta
+                if is_ready(meta):
+                    return
+
+
+# As with asyncio.gather, values of different types have the type of a tuple, so that each keeps its own, in what is a
+# list all the same.
+@overload
+async def gather_results(*results: TaskResult[_R], timeout: float | None = None) -> list[_R]: ...
+@overload
+async def gather_results(a: TaskResult[_A], b: TaskResult[_B], /, *, timeout: float | None = None) -> tuple[_A, _B]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A], b: TaskResult[_B], c: TaskResult[_C], /, *, timeout: float | None = None
+) -> tuple[_A, _B, _C]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A], b: TaskResult[_B], c: TaskResult[_C], d: TaskResult[_D], /, *, timeout: float | None = None
+) -> tuple[_A, _B, _C, _D]: ...
+@overload
+async def gather_results(*results: TaskResult[Any], timeout: float | None = None) -> list[Any]: ...
+
+
+async def gather_results(*results: TaskResult[Any], timeout: float | None = None) -> Any:
+    """Wait for several results at once.
+
+    Args:
+        *results: What to wait for.
+        timeout: How long to wait altogether, in seconds; without it, for as long as it takes.
+
+    Returns:
+        A list of their values, in the order of the results.
+
+    Raises:
+        ResultTimeoutError: If one has not come in time.
+        Exception: What the first handler to fail raised. The others are no longer waited for; their tasks go on.
+
+    Example:
+        >>> async def confirm_all(client, orders: list[int]) -> list[str]:
+        ...     return await gather_results(*[client.confirm(order) for order in orders])
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(result.wait(timeout)) for result in results]
+    except BaseExceptionGroup as failed:
+        error = failed.exceptions[0]
+    else:
+        return [task.result() for task in waiting]
+    raise error

@@ -1,0 +1,1 @@
+"""Test doubles for Celery's parts, shared by client and worker."""

@@ -1,0 +1,35 @@
+"""What is wrong or risky in an app, as `celery pico check` tells it."""
+
+from collections.abc import Iterable, Iterator
+
+from pico_celery_core.contract.file import PromisedStub
+from pico_celery_worker.cli.checks import components, contracts, handlers, settings
+from pico_celery_worker.cli.checks.finding import Finding, Severity
+from pico_celery_worker.cli.checks.settings import POOLS
+from pico_celery_worker.cli.inspection import Inspection
+
+__all__ = ["POOLS", "Finding", "Severity", "check", "expected_pool"]
+
+expected_pool = settings.expected_pool
+
+
+def check(inspection: Inspection, pool: str, promises: Iterable[PromisedStub] = ()) -> list[Finding]:
+    """Look for what is wrong or risky.
+
+    Args:
+        inspection: The app.
+        pool: The pool its workers have, one of `POOLS`.
+        promises: What clients elsewhere send, from their contracts.
+
+    Returns:
+        What was found: errors first, then warnings, then the rest.
+    """
+
+    def found() -> Iterator[Finding]:
+        yield from components.check(inspection)
+        yield from contracts.check(inspection)
+        yield from contracts.check_promises(inspection, promises)
+        yield from handlers.check(inspection, pool)
+        yield from settings.check(inspection, pool)
+
+    return sorted(found(), key=lambda finding: list(Severity).index(finding.severity))

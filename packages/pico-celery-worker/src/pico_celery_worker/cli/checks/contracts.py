@@ -1,0 +1,72 @@
+"""Checks of stubs against the handlers of their tasks."""
+
+from collections.abc import Iterable, Iterator
+
+from pico_celery_core.contract.compatibility import Comparison
+from pico_celery_core.contract.file import PromisedStub
+from pico_celery_worker.cli.checks.finding import Finding, Severity
+from pico_celery_worker.cli.inspection import Inspection
+from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.tasks.compatibility import compare_with
+
+
+def check(inspection: Inspection) -> Iterator[Finding]:
+    """Look at the container's stubs."""
+    handlers = {handler.spec.name: handler for handler in inspection.handlers}
+    for stub in inspection.stubs:
+        handler = handlers.get(stub.spec.name)
+        if handler is not None:
+            yield from _compare(str(stub), stub.compare(handler), handler)
+        elif stub.spec.name not in inspection.app.tasks:
+            yield Finding(
+                "no-handler",
+                Severity.INFO,
+                str(stub),
+                f"No handler of {stub.spec.name!r} is in this container.",
+                "Check the task's name, unless another worker handles it.",
+            )
+
+
+def check_promises(inspection: Inspection, promises: Iterable[PromisedStub]) -> Iterator[Finding]:
+    """Look at the stubs of clients elsewhere, as their contract tells of them."""
+    handlers = {handler.spec.name: handler for handler in inspection.handlers}
+    for stub in promises:
+        handler = handlers.get(stub.task)
+        if handler is not None:
+            yield from _compare(str(stub), compare_with(stub.signature, handler), handler)
+        elif stub.task not in inspection.app.tasks:
+            yield Finding(
+                "no-handler",
+                Severity.ERROR,
+                str(stub),
+                f"It sends {stub.task!r}, of which this app has no handler.",
+                "Restore the handler's name, or change the client first.",
+            )
+
+
+def _compare(stub: str, comparison: Comparison, handler: Handler) -> Iterator[Finding]:
+    for misfit in comparison.misfits[:1]:
+        yield Finding(
+            "contract",
+            Severity.ERROR,
+            stub,
+            f"{misfit}. The handler is {handler}{handler.signature}.",
+            "Give the stub the handler's parameters.",
+        )
+    if comparison.surplus is not None:
+        yield Finding(
+            "loose-contract",
+            Severity.WARNING,
+            stub,
+            f"It lets pass what the handler refuses: {comparison.surplus}. "
+            f"The handler is {handler}{handler.signature}.",
+            "Write out the handler's parameters instead of *args and **kwargs.",
+        )
+    for difference in comparison.differences:
+        yield Finding(
+            "contract-differs",
+            Severity.WARNING,
+            stub,
+            f"It differs from its handler {handler}: {difference}.",
+            "Declare the same in both.",
+        )

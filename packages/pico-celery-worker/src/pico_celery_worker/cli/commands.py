@@ -1,0 +1,104 @@
+"""`celery -A app pico …`: commands that Celery finds through the entry points of `celery.commands`."""
+
+import json
+import sys
+from typing import Any, TextIO
+
+import click
+from celery import Celery
+from celery.bin.base import CeleryCommand, CLIContext
+
+from pico_celery_core.contract.file import PromisedStub, read_contract
+from pico_celery_core.errors import ContractFileError
+from pico_celery_worker.cli import rendering
+from pico_celery_worker.cli.checks import POOLS, Severity, check, expected_pool
+from pico_celery_worker.cli.inspection import Inspection, inspect_app
+
+
+@click.group()
+def pico() -> None:
+    """Look at the tasks of a pico-celery app."""
+
+
+@pico.command("tasks", cls=CeleryCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def tasks_command(context: CLIContext, as_json: bool) -> None:
+    """List the tasks, and what their components need."""
+    tasks = list(_inspect(context.app).tasks())
+    if as_json:
+        click.echo(json.dumps({"tasks": [rendering.task_data(task) for task in tasks]}, indent=2))
+        return
+    lines = rendering.Lines.of(sys.stdout.encoding)
+    for task in tasks:
+        context.echo(rendering.task_text(task, _style(context), lines) + "\n")
+    context.echo(rendering.count(len(tasks), "task"))
+
+
+@pico.command("check", cls=CeleryCommand)
+@click.option("--pool", type=click.Choice(POOLS), help="The pool of your workers.  [default: worker_pool, or gevent]")
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
+@click.option("--ignore", multiple=True, metavar="CODE", help="Leave out findings of this code; may be repeated.")
+@click.option(
+    "--contract",
+    "contracts",
+    multiple=True,
+    type=click.File(encoding="utf-8"),
+    help="Check against this contract of a client too; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check_command(
+    context: CLIContext,
+    *,
+    pool: str | None,
+    strict: bool,
+    ignore: tuple[str, ...],
+    contracts: tuple[TextIO, ...],
+    as_json: bool,
+) -> None:
+    """Report what is wrong or risky. Exits with 1 on errors."""
+    inspection = _inspect(context.app)
+    pool = pool or expected_pool(inspection.app.conf)
+    promises = [stub for file in contracts for stub in _read(file)]
+    findings = [finding for finding in check(inspection, pool, promises) if finding.code not in ignore]
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
+    tasks = len(inspection.handlers)
+    if as_json:
+        totals = {"pool": pool, "tasks": tasks, "errors": errors, "warnings": warnings}
+        click.echo(json.dumps({**totals, "findings": list(map(rendering.finding_data, findings))}, indent=2))
+    else:
+        for finding in findings:
+            context.echo(rendering.finding_text(finding, _style(context)) + "\n")
+        found = f"{rendering.count(errors, 'error')}, {rendering.count(warnings, 'warning')}"
+        context.echo(f"{found} in {rendering.count(tasks, 'task')} for the {pool} pool")
+    if errors or (strict and warnings):
+        raise click.exceptions.Exit(1)
+
+
+def _read(file: TextIO) -> list[PromisedStub]:
+    try:
+        return read_contract(file.read())
+    except ContractFileError as error:
+        raise click.ClickException(f"{file.name}: {error}") from error
+
+
+def _style(context: CLIContext) -> rendering.Style:
+    def plain(text: str, **_: Any) -> str:
+        return text
+
+    return plain if context.no_color else click.style
+
+
+def _inspect(app: Celery | None) -> Inspection:
+    inspection = None
+    if app is not None:
+        app.loader.import_default_modules()
+        inspection = inspect_app(app)
+    if inspection is None:
+        raise click.ClickException(
+            "No container of pico-celery is behind this app. Take the app from the container, as in "
+            "`app = container.get(Celery)`, and name its module: `celery -A module pico ...`."
+        )
+    return inspection

@@ -1,0 +1,86 @@
+"""AsyncRequest: a received message of an async task."""
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.exceptions import Terminated
+from celery.worker.request import Request
+
+from pico_celery_core.settings import seconds
+from pico_celery_worker.consumer.masking import is_masked
+from pico_celery_worker.consumer.unacked import deliveries
+from pico_celery_worker.pools import is_ending
+from pico_celery_worker.pools.outcomes import raised
+
+
+class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
+    """Celery's request, which keeps its message through a lost connection.
+
+    Its revocation waits for the coroutine's clean-up where the pool lets it.
+    """
+
+    def renew(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any]) -> None:
+        """Take another delivery of the same message for this one.
+
+        Args:
+            message: The message.
+            ack: Acknowledges it.
+            reject: Rejects it.
+        """
+        # Celery 5.7 has setters for neither. tests/unit/worker/consumer/test_request.py holds it to these names.
+        self._message, self._on_ack, self._on_reject = message, ack, reject
+
+    def acknowledge(self) -> None:
+        """Acknowledge the message; as soon as there is a connection, if there is none."""
+        deliveries.answer(self, None, super().acknowledge)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Reject the message; as soon as there is a connection, if there is none.
+
+        Args:
+            requeue: Whether it is to be delivered again.
+        """
+        deliveries.answer(self, requeue, lambda: super(AsyncRequest, self).reject(requeue))
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """Give back the message of a task that began too late to be cancelled with the others, and was killed."""
+        if isinstance(raised(exc_info), Terminated) and is_ending():
+            self._already_cancelled = True
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """Describe the request, as in replies to `celery inspect`.
+
+        Args:
+            safe: Whether to show the arguments as text; they are if some are sensitive.
+        """
+        described: dict[str, Any] = super().info(safe or is_masked(self.request_dict))
+        return described
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Terminate the task, and announce that when it has ended.
+
+        Args:
+            pool: The worker's pool.
+            signal: For a pool of processes.
+        """
+        kill = getattr(pool, "terminate_and_wait", None)
+        if kill is not None and self.time_start:
+            app: Any = self.app
+            kill(self.worker_pid, seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout"))
+            if self._already_revoked or self.acknowledged:
+                return
+        super().terminate(pool, signal)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Cancel the task because the worker stops.
+
+        Args:
+            pool: The worker's pool.
+            signal: For a pool of processes.
+            emit_retry: Whether to tell that it will be tried again.
+        """
+        # Celery notes this only after it has told the result backend. A greenlet comes to its end meanwhile, and would
+        # count as revoked: its message would be acknowledged and lost.
+        self._already_cancelled = True
+        super().cancel(pool, signal, emit_retry)

@@ -1,0 +1,162 @@
+"""What a worker does with messages that are none: it rejects them, and lives.
+
+Celery 5.7 expects most of a message's parts to be what Celery itself would have put there. One without an id, or whose
+body is `null`, makes its consumer fail: the worker stops, gives the message back, and the next worker stops too. Others
+get as far as the pool, where they are acknowledged and lost without a result. Here all of them are rejected as Celery
+rejects the invalid messages it knows of: logged as an error, with the signal `task_rejected`, and to the dead letters
+where the broker has a place for them.
+
+Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it to them.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from celery import bootsteps, signals
+from celery.exceptions import InvalidTaskError
+from celery.worker import state
+from kombu.utils.encoding import safe_repr
+
+from pico_celery_worker.consumer.masking import Mask, is_masked, mask_pool_log, without_body
+from pico_celery_worker.tasks.task import AsyncTask
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_HEADERS: Final = 1000
+
+# What comes after the task, in the third part of a body.
+_LINKS: Final = ("callbacks", "errbacks", "chain")
+
+# Part of kombu has types, and this has not.
+_shown: Any = safe_repr
+
+
+class IntakeStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """Stands between the broker and Celery's own reception of messages."""
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        # Celery asks for it each time it has connected.
+        create = parent.create_task_handler
+        parent.create_task_handler = lambda *args, **options: _guarded(parent, create(*args, **options))
+        parent.on_unknown_task = without_body(parent.on_unknown_task)
+        parent.on_invalid_task = without_body(parent.on_invalid_task)
+        mask_pool_log()
+
+
+def check(message: Any) -> None:
+    """Check that a message has the shape that Celery gives to a task's.
+
+    Args:
+        message: A message whose content type is accepted.
+
+    Raises:
+        InvalidTaskError: If it has not, saying what is wrong.
+    """
+    headers = message.headers
+    if headers is None:
+        return  # Celery refuses it
+    _expect(isinstance(headers, Mapping), "its headers are no mapping")
+    if "task" in headers:
+        _check_headers(headers)
+        _check_body(message.payload)
+    elif isinstance(message.payload, Mapping) and "task" in message.payload:
+        _check_headers(message.payload)
+        _check_call(message.payload.get("args", ()), message.payload.get("kwargs", {}))
+
+
+def _check_headers(headers: Mapping[str, Any]) -> None:
+    task_id = headers.get("id")
+    limits = headers.get("timelimit")
+    stamped = headers.get("stamped_headers")
+    _expect(isinstance(headers["task"], str), "its task's name is no text")
+    _expect(isinstance(task_id, str) and bool(task_id), "it has no id, or one that is no text")
+    _expect(limits is None or _are_limits(limits), "its time limits are not two numbers")
+    _expect(stamped is None or isinstance(stamped, (list, tuple, set)), "its stamped headers are no list")
+    _expect(isinstance(headers.get("stamps"), (Mapping, type(None))), "its stamps are no mapping")
+    _expect(isinstance(headers.get("shadow"), (str, type(None))), "its other name is no text")
+    _expect(isinstance(headers.get("retries"), (int, type(None))), "its number of retries is no number")
+
+
+def _are_limits(limits: Any) -> bool:
+    if not isinstance(limits, (list, tuple)) or len(limits) != 2:  # noqa: PLR2004  # the hard and the soft one
+        return False
+    return all(limit is None or (isinstance(limit, (int, float)) and limit >= 0) for limit in limits)
+
+
+def _check_body(body: Any) -> None:
+    if isinstance(body, Mapping) and "args" in body:
+        _check_call(body["args"], body.get("kwargs", {}))
+        return
+    _expect(isinstance(body, (list, tuple)) and len(body) == 3, "its body is not of three parts")  # noqa: PLR2004
+    args, kwargs, embed = body
+    _check_call(args, kwargs)
+    _expect(embed is None or isinstance(embed, Mapping), "the third part of its body is no mapping")
+    for name in _LINKS:
+        links = (embed or {}).get(name)
+        _expect(links is None or _are_signatures(links), f"its {name} is no list of signatures")
+
+
+def _are_signatures(links: Any) -> bool:
+    return isinstance(links, (list, tuple)) and all(isinstance(link, Mapping) for link in links)
+
+
+def _check_call(args: Any, kwargs: Any) -> None:
+    _expect(isinstance(args, (list, tuple)), "its positional arguments are no list")
+    _expect(isinstance(kwargs, Mapping), "its keyword arguments are no mapping")
+    _expect(all(isinstance(name, str) for name in kwargs), "the name of a keyword argument is no text")
+
+
+def _expect(condition: bool, problem: str) -> None:
+    if not condition:
+        raise InvalidTaskError(problem)
+
+
+def _guarded(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    # A lost connection is not the message's fault. kombu's Redis transport counts KeyError as one.
+    passed_on = (MemoryError, *consumer.connection_errors, *consumer.channel_errors)
+    tasks = consumer.app.tasks.items()
+    masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
+    masks = {name: mask for name, mask in masks.items() if mask.names}
+
+    def receive_or_reject(message: Any) -> Any:
+        try:
+            try:
+                check(message)
+            except InvalidTaskError as error:
+                return consumer.on_invalid_task(None, message, error)
+            except Exception as error:  # noqa: BLE001
+                # It cannot be decoded, and Celery knows what to do about that.
+                logger.debug("A message cannot be checked: %r", error)
+            else:
+                if masks:
+                    _put_on(masks, message)
+            return receive(message)
+        except passed_on:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the worker has to live
+            _reject(consumer, message, error)
+
+    return receive_or_reject
+
+
+def _put_on(masks: Mapping[str, Mask], message: Any) -> None:
+    mask = masks.get(str((message.headers or {}).get("task")))
+    if mask is not None and not is_masked(message.headers):
+        body = message.payload
+        args, kwargs = (body["args"], body.get("kwargs", {})) if isinstance(body, Mapping) else body[:2]
+        mask.put_on(message.headers, args, kwargs)
+
+
+def _reject(consumer: Any, message: Any, error: Exception) -> None:
+    headers = _shown(message.headers)[:_LONGEST_HEADERS]
+    logger.error("A message cannot be received and is rejected: %r. Its headers: %s", error, headers, exc_info=error)
+    request = next((known for known in tuple(state.requests.values()) if known.message is message), None)
+    if request is not None:
+        state.task_ready(request)
+    if not message.acknowledged:
+        message.reject_log_error(logger, consumer.connection_errors)
+    signals.task_rejected.send(sender=consumer, message=message, exc=error)

@@ -1,0 +1,1 @@
+"""Resolution: how a task component is built, and cleaned up, as the container would."""

@@ -1,0 +1,1 @@
+"""Execution: one message's handler on the event loop."""

@@ -1,0 +1,142 @@
+"""One execution of a task: open its scope, resolve its component, call the handler, clean up."""
+
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+from pico_ioc import PicoContainer, PicoError
+
+from pico_celery_core.contract.signatures import method_signature
+from pico_celery_core.errors import HandlerArgumentsError, ResolutionError
+from pico_celery_core.metadata import TaskSpec
+from pico_celery_core.settings import seconds
+from pico_celery_worker.container.plan import Plan
+from pico_celery_worker.execution.scope import TaskScope
+from pico_celery_worker.loop import current_task
+from pico_celery_worker.loop.cancellation import Interruption
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A `@task` method of a component that the container knows.
+
+    Args:
+        key: What the container calls the component.
+        cls: The component's class.
+        method: The method's name.
+        spec: What `@task` says of it.
+    """
+
+    key: Any
+    cls: type
+    method: str
+    spec: TaskSpec
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The method's signature without `self`."""
+        return method_signature(getattr(self.cls, self.method))
+
+    def __str__(self) -> str:
+        return f"{self.cls.__module__}.{self.cls.__qualname__}.{self.method}"
+
+
+class Executor:
+    """Runs one handler, as often as its messages come.
+
+    Args:
+        container: Where the component comes from.
+        app: Whose settings hold.
+        handler: What to run.
+        plan: How to get its component.
+    """
+
+    def __init__(self, container: PicoContainer, app: Celery, handler: Handler, plan: Plan) -> None:
+        self.container = container
+        self.handler = handler
+        self.plan = plan
+        self._app = app
+        self.enforces_hard_limits = False
+
+    @cached_property
+    def cleanup_timeout(self) -> float:
+        """How long each clean-up hook may take, in seconds."""
+        return seconds(self._app, "pico_cleanup_timeout")
+
+    @cached_property
+    def cancel_timeout(self) -> float:
+        """How long a cancelled handler may take to end, in seconds."""
+        return seconds(self._app, "pico_cancel_timeout")
+
+    def start(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Execution":
+        """Begin an execution.
+
+        Args:
+            task: The Celery task, with its request.
+            args: The message's positional arguments.
+            kwargs: The message's keyword arguments.
+        """
+        return Execution(self, task, args, kwargs)
+
+
+class Execution:
+    """One message's way through the handler."""
+
+    __slots__ = ("_args", "_executor", "_kwargs", "_label", "_limits", "_task", "interruption")
+
+    def __init__(self, executor: Executor, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._executor = executor
+        self._task = task
+        self._args = args
+        self._kwargs = kwargs
+        request = task.request
+        hard = (request.time_limit or task.time_limit) if executor.enforces_hard_limits else None
+        self._limits = request.soft_time_limit or task.soft_time_limit, hard
+        self._label = f"{executor.handler.spec.name}[{request.id}]"
+        self.interruption = Interruption(self._label, executor.cancel_timeout)
+
+    async def run(self) -> Any:
+        """Run the handler once.
+
+        Returns:
+            What the handler returns.
+
+        Raises:
+            ResolutionError: If the component cannot be resolved.
+            HandlerArgumentsError: If the arguments do not fit the handler.
+            Exception: What the handler raises.
+        """
+        executor = self._executor
+        soft_limit, hard_limit = self._limits
+        token = current_task.executing.set(self._task)
+        try:
+            async with TaskScope(executor.container, self._label, executor.cleanup_timeout) as scope:
+                return await self.interruption.guard(
+                    self._resolve_and_call(scope),
+                    soft_limit=soft_limit,
+                    hard_limit=hard_limit,
+                )
+        finally:
+            current_task.executing.reset(token)
+
+    async def _resolve_and_call(self, scope: TaskScope) -> Any:
+        handler = self._executor.handler
+        try:
+            component = await self._executor.plan.resolve(scope)
+        except PicoError as error:
+            raise ResolutionError(handler.spec.name, handler.cls.__qualname__, str(error)) from error
+        try:
+            coroutine = getattr(component, handler.method)(*self._args, **self._kwargs)
+        except TypeError as error:
+            raise self._arguments_error() or error from None
+        return await coroutine
+
+    def _arguments_error(self) -> HandlerArgumentsError | None:
+        handler = self._executor.handler
+        try:
+            handler.signature.bind(*self._args, **self._kwargs)
+        except TypeError as error:
+            return HandlerArgumentsError(handler.spec.name, str(handler), str(error), str(handler.signature))
+        return None

@@ -1,0 +1,1 @@
+"""What happens when a worker starts and stops."""

@@ -1,0 +1,146 @@
+"""What happens to a container when its worker starts and stops."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery import Celery, bootsteps, signals
+from celery.concurrency import get_implementation
+from pico_ioc import PicoContainer
+
+from pico_celery_core.settings import seconds
+from pico_celery_worker.consumer.consumer import GreenConsumer, PicoConsumer
+from pico_celery_worker.consumer.defaults import (
+    let_others_run_while_connecting,
+    prepare_broker,
+    prepare_result_backend,
+)
+from pico_celery_worker.consumer.heartbeats import HeartbeatStep
+from pico_celery_worker.consumer.remote_control import RemoteControlStep
+from pico_celery_worker.consumer.validation import IntakeStep
+from pico_celery_worker.consumer.visibility import RedeliveryStep
+from pico_celery_worker.container.shutdown import close
+from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.lifecycle.os_signals import SignalHandlers
+from pico_celery_worker.loop import close_host, current_host
+from pico_celery_worker.pools import pool_name
+
+logger = logging.getLogger(__name__)
+
+_GEVENT: Final = "gevent"
+_EVENTLET: Final = "eventlet"
+_PREFORK: Final = "prefork"
+_SOLO: Final = "solo"
+_THREADS: Final = "thread"
+
+# Our own pools, by the modules of Celery's.
+_POOLS: Final = {
+    "celery.concurrency.gevent": "pico_celery_worker.pools.gevent:TaskPool",
+    "celery.concurrency.eventlet": "pico_celery_worker.pools.eventlet:TaskPool",
+    "celery.concurrency.solo": "pico_celery_worker.pools.solo:TaskPool",
+    "celery.concurrency.thread": "pico_celery_worker.pools.threads:TaskPool",
+}
+
+
+class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """Holds a container for as long as the worker runs: started before the pool, stopped after it."""
+
+    container: PicoContainer
+    executors: Sequence[Executor]
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._pool = pool_name(parent.pool_cls)
+        self._app: Celery = parent.app
+        if self._pool in (_GEVENT, _EVENTLET, _THREADS):
+            prepare_result_backend(self._app.conf)
+
+    def include(self, parent: Any) -> bool:
+        """Take the first place, so that everything that uses the container stops before it."""
+        parent.steps.insert(0, self)
+        return True
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002
+        """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
+        for executor in self.executors:
+            # These two end a task themselves when its time is up; the others leave that to nobody.
+            executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
+        if self._pool in (_PREFORK, _SOLO):
+            logger.warning("The %s pool runs one task at a time in a process; -P gevent runs many", self._pool)
+        if self._pool == _PREFORK:
+            signals.worker_process_init.connect(self._open, weak=False)
+            signals.worker_process_shutdown.connect(self._close, weak=False)
+        else:
+            self._open()
+        if self._pool in (_GEVENT, _EVENTLET):
+            SignalHandlers(self._pool).defer()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002
+        """Close the container on the loop that its components live on, then the loop."""
+        signals.worker_process_init.disconnect(self._open)
+        signals.worker_process_shutdown.disconnect(self._close)
+        self._close()
+
+    terminate = stop
+
+    def info(self, obj: Any) -> Any:  # noqa: ARG002
+        """Tell `celery inspect stats` how the loop does; times in seconds."""
+        if self._pool == _PREFORK:
+            return {}  # the loops are in the children, and making one here would let them inherit it
+        host = current_host()
+        lag = {"last": host.lag.last, "worst": host.lag.worst} if host.lag is not None else None
+        return {"pico_celery": {"asyncio_tasks": len(asyncio.all_tasks(host.loop)), "loop_lag": lag}}
+
+    def _open(self, **_: Any) -> None:
+        host = current_host()
+        longest = seconds(self._app, "pico_loop_lag_warning")
+        if longest > 0:
+            host.watch(longest)
+        try:
+            for executor in self.executors:
+                host.run(executor.plan.prepare())
+        except Exception as error:
+            if self._pool == _PREFORK:
+                # If the child ended, the pool would put another in its place at once, with no more luck, and so on.
+                logger.critical("This process cannot make what its tasks need, and tries again with each: %s", error)
+                return
+            logger.critical("The worker cannot start: %s", error)
+            self._close()
+            raise
+
+    def _close(self, **_: Any) -> None:
+        try:
+            current_host().run(close(self.container, seconds(self._app, "pico_cleanup_timeout")))
+        except Exception:
+            logger.exception("Closing the container failed")
+        finally:
+            close_host()
+
+
+def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor]) -> None:
+    """Let the app's workers close the container when they stop. A newer container of the app replaces an older."""
+    steps: set[Any] = vars(app)["steps"]["worker"]
+    steps.difference_update([step for step in steps if isinstance(step, type) and issubclass(step, ContainerStep)])
+    steps.add(type("ContainerStep", (ContainerStep,), {"container": container, "executors": executors}))
+    vars(app)["steps"]["consumer"].update((HeartbeatStep, IntakeStep, RedeliveryStep, RemoteControlStep))
+    signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
+
+
+def _choose_pool(sender: Any, **_: Any) -> None:
+    """Put pool and consumer of our own in the place of Celery's, in a worker that has tasks of ours."""
+    if not any(isinstance(step, type) and issubclass(step, ContainerStep) for step in sender.app.steps["worker"]):
+        return
+    pool_cls = get_implementation(sender.pool_cls)
+    is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
+    # One that somebody else has derived from Celery's is left as it is.
+    if pool_cls.__module__ in _POOLS:
+        limits = ("pico_cancel_timeout", "pico_cleanup_timeout")
+        ours: Any = get_implementation(_POOLS[pool_cls.__module__])
+        ours.terminate_timeout = sum(seconds(sender.app, limit) for limit in limits)
+        sender.pool_cls = ours
+    if is_green:
+        let_others_run_while_connecting()
+    prepare_broker(sender.app)
+    if sender.consumer_cls == "celery.worker.consumer:Consumer":
+        sender.consumer_cls = GreenConsumer if is_green else PicoConsumer

@@ -1,0 +1,204 @@
+"""What every host does alike: hand a coroutine to the loop, wait, and pass on what interrupts the wait."""
+
+import asyncio
+import functools
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from pico_celery_worker.loop import child_tasks as leftovers
+from pico_celery_worker.loop import current_task
+from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.watchdog import LagWatch, Native
+from pico_celery_worker.pools.job import is_cancelled_by
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+# How long what is left on a loop may take to end when the loop is closed, in seconds.
+_LONGEST_GOODBYE: Final = 5.0
+
+
+class Waiter(Protocol):
+    """Lets one caller wait until it is woken, as its pool waits."""
+
+    def wait(self) -> None:
+        """Wait until `wake` is called, before or after."""
+        ...
+
+    def wake(self) -> None:
+        """Let `wait` return. Called on the loop."""
+        ...
+
+
+class Host(ABC):
+    """Runs coroutines on one event loop, for callers that are not coroutines themselves."""
+
+    @property
+    @abstractmethod
+    def native(self) -> Native:
+        """What starts native threads here."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.lag: LagWatch | None = None
+        loop.set_task_factory(leftovers.task_factory)
+
+    def watch(self, longest: float) -> None:
+        """Warn when the loop is held up.
+
+        Args:
+            longest: For how long it may be, in seconds.
+        """
+        if self.lag is None:
+            self.lag = LagWatch(self.loop, longest, self.native)
+            self._call(self.lag.start)
+
+    def run(self, coroutine: Coroutine[Any, Any, _T], interruption: Interruption | None = None) -> _T:
+        """Run a coroutine on the loop, in a copy of the caller's context, and wait for its outcome.
+
+        The caller waits as its pool waits: a greenlet lets the others run. Where the wait is interrupted, the
+        coroutine is cancelled and its end awaited before the interruption goes on.
+
+        Args:
+            coroutine: What to run.
+            interruption: How to interrupt it.
+
+        Returns:
+            What the coroutine returns.
+
+        Raises:
+            RuntimeError: If the caller is itself a coroutine on the loop.
+            BaseException: What the coroutine raises, or what interrupted the wait.
+        """
+        if self._is_here():
+            coroutine.close()
+            raise RuntimeError(
+                "A task was called synchronously from a coroutine on the worker's event loop, which would wait for "
+                "itself. Await the task's `run` instead, or send it."
+            )
+        outcome: _Outcome[_T] = _Outcome()
+        waiter = self._waiter()
+        if interruption is not None:
+            is_cancelled_by(self._call, interruption)
+        context = copy_context()
+        context.run(current_task.wait_here)
+        name = interruption.label if interruption is not None else None
+        self._start(self._deliver(coroutine, outcome, waiter), name, context)
+        interrupted: BaseException | None = None
+        while True:
+            try:
+                waiter.wait()
+                break
+            except SoftTimeLimitExceeded as error:
+                if interruption is not None:
+                    self._call(interruption.throw, error)
+            except BaseException as error:  # noqa: BLE001
+                interrupted = interrupted or error
+                if interruption is not None:
+                    self._call(interruption.cancel)
+                    self._unblock(interruption)
+        if interrupted is not None:
+            raise interrupted
+        return outcome.result()
+
+    def _serve(self) -> None:
+        """Run the loop until it is stopped.
+
+        asyncio leaves the loop where one of its tasks or callbacks raises SystemExit or KeyboardInterrupt. A handler
+        may have started that one, and all the others' loop must not end with it.
+        """
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                logger.error("Something on the event loop raised %r; the loop goes on", error, exc_info=True)
+            else:
+                return
+
+    @staticmethod
+    async def _deliver(coroutine: Coroutine[Any, Any, _T], outcome: "_Outcome[_T]", waiter: Waiter) -> None:
+        try:
+            outcome.value = await coroutine
+        except BaseException as error:  # noqa: BLE001  # SystemExit too is the caller's, and would end the loop here
+            outcome.error = error
+        waiter.wake()
+
+    @staticmethod
+    @abstractmethod
+    async def run_blocking(function: Callable[[], _T]) -> _T:
+        """Run a function that waits, without holding up the loop. See `pico_celery_worker.run_blocking`."""
+
+    def close(self) -> None:
+        """Cancel what is left on the loop, and close it."""
+        self.run(cancel_all(self.lag))
+        self._call(self.loop.stop)
+        self._join()
+        self.loop.close()
+
+    @abstractmethod
+    def _is_here(self) -> bool:
+        """Tell whether the caller is on the loop.
+
+        asyncio cannot tell: the running loop is that of the thread, and a coroutine that waits in a patched function
+        lets other greenlets run meanwhile, which would seem to be on the loop as well.
+        """
+
+    def _unblock(self, interruption: Interruption) -> None:  # noqa: B027  # a thread cannot be raised in
+        """Raise CancelledError in a coroutine that holds up the loop, where that is possible."""
+
+    @abstractmethod
+    def _waiter(self) -> Waiter: ...
+
+    @abstractmethod
+    def _join(self) -> None:
+        """Wait until the loop has stopped."""
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str | None, context: Context) -> None:
+        """Make a coroutine a task of the loop."""
+        start = functools.partial(self.loop.create_task, coroutine, name=name, context=context)
+        self.loop.call_soon_threadsafe(start)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function on the loop, soon."""
+        self.loop.call_soon_threadsafe(function, *args)
+
+
+async def cancel_all(lag: LagWatch | None) -> None:
+    """Stop the watch, cancel every other task of the running loop and wait for it, and close async generators."""
+    if lag is not None:
+        lag.stop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LONGEST_GOODBYE)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class _Outcome(Generic[_T]):
+    """The value or the exception of a coroutine."""
+
+    __slots__ = ("error", "value")
+
+    value: _T
+    error: BaseException | None
+
+    def __init__(self) -> None:
+        self.error = None
+
+    def result(self) -> _T:
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The exception's traceback holds this frame and this outcome: without letting go of the exception
+                # here, each failed task would leave a cycle.
+                del error
+        return self.value

@@ -1,0 +1,103 @@
+"""The event loop in a green thread, for the eventlet pool.
+
+eventlet is optional, and pico-ioc imports every module of a package that it scans, so it is imported where it is used.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, TypeVar, cast
+
+from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.watchdog import Native
+
+_T = TypeVar("_T")
+
+
+class _LoopSelector(selectors.SelectSelector):
+    """Parks the loop's green thread in eventlet's own `select`, and hides the running loop while it is parked.
+
+    Why it must be hidden is told in `gevent.py`.
+    """
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        import eventlet
+
+        loop = asyncio._get_running_loop()  # noqa: SLF001
+        asyncio._set_running_loop(None)  # noqa: SLF001
+        try:
+            if timeout is not None and timeout <= 0:
+                eventlet.sleep(0)
+            return super().select(timeout)
+        finally:
+            asyncio._set_running_loop(loop)  # noqa: SLF001
+
+
+class _Waiter:
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        from eventlet.event import Event
+
+        self._event = Event()
+
+    def wait(self) -> None:
+        self._event.wait()
+
+    def wake(self) -> None:
+        self._event.send(None)
+
+
+class EventletHost(Host):
+    """Runs coroutines on a loop in a green thread; the callers are green threads."""
+
+    def __init__(self) -> None:
+        import eventlet
+
+        super().__init__(asyncio.SelectorEventLoop(_LoopSelector()))
+        self._thread = eventlet.spawn(self._serve)
+
+    @property
+    def native(self) -> Native:
+        """What eventlet has patched."""
+        from eventlet import patcher
+
+        thread: Any = patcher.original("_thread")
+        clock: Any = patcher.original("time")
+        return Native(thread.start_new_thread, thread.get_ident, clock.sleep)
+
+    @staticmethod
+    async def run_blocking(function: Callable[[], _T]) -> _T:
+        """Run a function in a green thread of its own."""
+        import eventlet
+
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        context = copy_context()
+
+        def call() -> _T:
+            try:
+                return context.run(function)
+            finally:
+                loop.call_soon_threadsafe(done.set)
+
+        thread = eventlet.spawn(call)
+        try:
+            await done.wait()
+        except asyncio.CancelledError:
+            thread.kill()
+            raise
+        value: Any = thread.wait()
+        return cast("_T", value)
+
+    def _join(self) -> None:
+        self._thread.wait()
+
+    def _is_here(self) -> bool:
+        import eventlet
+
+        return eventlet.getcurrent() is self._thread
+
+    def _waiter(self) -> _Waiter:
+        return _Waiter()

@@ -1,0 +1,142 @@
+"""The event loop in a greenlet, for the gevent pool.
+
+One greenlet of the worker's own thread runs one asyncio loop; Celery's greenlets hand it coroutines and wait to be
+switched to. No thread takes part, so nothing has to be woken through a pipe.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, Final, TypeVar
+
+import gevent
+from gevent import hub, monkey
+from gevent.selectors import GeventSelector
+
+from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.watchdog import Native
+
+_T = TypeVar("_T")
+
+# A busy loop looks after other greenlets and sockets at least this often, in seconds.
+_LONGEST_WITHOUT_HUB: Final = 0.001
+
+
+class _LoopSelector(GeventSelector):  # type: ignore[misc]  # gevent has no types here
+    """Parks the loop's greenlet, and hides the running loop while it is parked.
+
+    Which loop runs is known to the thread, not to the greenlet, so every other greenlet would seem to stand inside the
+    parked loop: asyncio.run, Django and asgiref refuse to work there, and executors deliver results to the wrong place
+    (https://github.com/gevent/gevent/issues/2213).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_hub = time.monotonic()
+
+    def wake(self) -> None:
+        # `_ready` is private in gevent 26.9: its public alternative is the loop's self-pipe, two system calls a task.
+        # tests/unit/worker/loop/test_gevent.py holds it to it.
+        self._ready.set()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is not None and timeout <= 0 and time.monotonic() - self._left_hub < _LONGEST_WITHOUT_HUB:
+            return []
+        loop = asyncio._get_running_loop()  # noqa: SLF001  # for those who make loops; public in all but name
+        asyncio._set_running_loop(None)  # noqa: SLF001
+        try:
+            ready: list[Any] = super().select(timeout)
+            return ready
+        finally:
+            asyncio._set_running_loop(loop)  # noqa: SLF001
+            self._left_hub = time.monotonic()
+
+
+class _Waiter(hub.Waiter):  # type: ignore[misc]
+    """gevent's own waiter, woken through the hub, as it demands."""
+
+    __slots__ = ()
+
+    wait = hub.Waiter.get
+
+    def wake(self) -> None:
+        self.hub.loop.run_callback(self.switch, None)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class GeventHost(Host):
+    """Runs coroutines on a loop in a greenlet; the callers are greenlets."""
+
+    def __init__(self) -> None:
+        self._hub = hub.get_hub()
+        self._selector = _LoopSelector()
+        super().__init__(asyncio.SelectorEventLoop(self._selector))
+        self._greenlet = gevent.spawn(self._serve)
+
+    @property
+    def native(self) -> Native:
+        """What gevent has patched."""
+        return Native(
+            monkey.get_original("_thread", "start_new_thread"),
+            monkey.get_original("_thread", "get_ident"),
+            monkey.get_original("time", "sleep"),
+        )
+
+    @staticmethod
+    async def run_blocking(function: Callable[[], _T]) -> _T:
+        """Run a function in a greenlet of its own."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[_T] = loop.create_future()
+        context = copy_context()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if done.cancelled():
+                return
+            if error is None:
+                done.set_result(value)
+            else:
+                done.set_exception(error)
+
+        def call() -> None:
+            try:
+                value = context.run(function)
+            except BaseException as error:  # noqa: BLE001  # nobody else would hear of it, and the handler would wait
+                loop.call_soon_threadsafe(settle, None, error)
+            else:
+                loop.call_soon_threadsafe(settle, value, None)
+
+        greenlet = gevent.spawn(call)
+        try:
+            return await done
+        finally:
+            greenlet.kill(block=False)
+
+    def _join(self) -> None:
+        self._greenlet.join()
+
+    def _is_here(self) -> bool:
+        return gevent.getcurrent() is self._greenlet
+
+    def _unblock(self, interruption: Interruption) -> None:
+        """Raise in a coroutine that waits in a patched function, such as `time.sleep`: the loop waits with it."""
+        # One that does not block by now is cancelled where it awaits, and may block while it takes its leave.
+        if asyncio.current_task(self.loop) is interruption.task:
+            self._hub.loop.run_callback(self._raise_where_blocked, interruption)
+
+    def _raise_where_blocked(self, interruption: Interruption) -> None:
+        # On the hub, no greenlet runs. So whatever task the loop is at does not await: it blocks.
+        task = asyncio.current_task(self.loop)
+        if task is not None and task is interruption.task:
+            self._greenlet.throw(asyncio.CancelledError("blocked"))
+
+    def _waiter(self) -> _Waiter:
+        return _Waiter(self._hub)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str | None, context: Context) -> None:
+        asyncio.Task(coroutine, loop=self.loop, name=name, context=context)
+        self._selector.wake()
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        self.loop.call_soon(function, *args)
+        self._selector.wake()

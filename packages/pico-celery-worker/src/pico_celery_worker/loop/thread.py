@@ -1,0 +1,54 @@
+"""The event loop in a thread of its own, for the pools that use no greenlets, and for eager calls."""
+
+import _thread
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.watchdog import Native
+
+_T = TypeVar("_T")
+
+
+class _Waiter:
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def wait(self) -> None:
+        self._event.wait()
+
+    def wake(self) -> None:
+        self._event.set()
+
+
+class ThreadHost(Host):
+    """Runs coroutines on a loop in a daemon thread; the callers are other threads."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.new_event_loop())
+        self._thread = threading.Thread(target=self._serve, name="pico-celery-loop", daemon=True)
+        self._thread.start()
+
+    @property
+    def native(self) -> Native:
+        """Nothing is patched."""
+        return Native(_thread.start_new_thread, _thread.get_ident, time.sleep)
+
+    @staticmethod
+    async def run_blocking(function: Callable[[], _T]) -> _T:
+        """Run a function in a thread of the loop's pool."""
+        return await asyncio.to_thread(function)
+
+    def _join(self) -> None:
+        self._thread.join()
+
+    def _is_here(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def _waiter(self) -> _Waiter:
+        return _Waiter()

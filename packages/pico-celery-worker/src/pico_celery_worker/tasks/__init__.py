@@ -1,0 +1,1 @@
+"""Registration: a handler becomes a Celery task."""

@@ -1,0 +1,174 @@
+"""AsyncTask: the Celery task that carries an async handler. Here a message becomes a coroutine."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from celery import Celery, Task
+from celery.exceptions import Retry
+
+from pico_celery_core.errors import DeclarationError
+from pico_celery_core.sensitive import MASK
+from pico_celery_worker.execution.execution import Executor, Handler
+from pico_celery_worker.loop import current_host, current_task
+
+
+class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
+    """A Celery task whose `run` is a coroutine function.
+
+    Celery calls the task as any other and gets its value; between the two stands the process's event loop, on which
+    an execution becomes an asyncio task while the caller waits.
+    """
+
+    abstract = True
+
+    Request = "pico_celery_worker.consumer.request:AsyncRequest"
+    Strategy = "pico_celery_worker.consumer.unacked:strategy"
+
+    executor: Executor
+    """Runs the handler; set when the task is registered."""
+
+    called_by_celery: Callable[..., Any]
+    """What a message calls: Celery's composition of what it does around a task."""
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Let `celery.current_task` and `request` find the execution from inside its coroutines."""
+        super().on_bound(app)
+        current_task.follow_coroutines(cls.request_stack)
+
+    @property
+    def handler(self) -> Handler:
+        """The method that the task runs."""
+        return self.executor.handler
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task and wait for its value, as Celery does with every task."""
+        if not self.request.called_directly:
+            return self._call(args, kwargs)
+        with current_task.pushed(self, args, kwargs):
+            return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return self.called_by_celery(*args, **kwargs)
+        except _RetryRequestedError as request:
+            super().retry(**request.arguments)
+            raise
+        except BaseExceptionGroup as group:
+            wanted = _only_request(group)
+            if wanted is not None:
+                super().retry(**wanted.arguments)
+            raise
+
+    def wait_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Execute the handler on the process's event loop, and wait for its value."""
+        execution = self.executor.start(self, args, kwargs)
+        return current_host().run(execution.run(), execution.interruption)
+
+    def retry(
+        self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any
+    ) -> Any:
+        """Retry the task, as Celery's `Task.retry`.
+
+        Inside a coroutine it raises at once, and the message is sent when the execution has ended, so that neither
+        its clean-up is overtaken nor the event loop waits for the broker.
+        """
+        options |= zip(("eta", "countdown", "max_retries"), more, strict=False)
+        is_here = asyncio._get_running_loop() is not None and not self.request.called_directly  # noqa: SLF001
+        if throw and is_here and self._has_retries_left(options.get("max_retries")):
+            raise _RetryRequestedError({"args": args, "kwargs": kwargs, "exc": exc, **options})
+        return super().retry(args, kwargs, exc, throw, **options)
+
+    def _has_retries_left(self, max_retries: int | None) -> bool:
+        own: Any = self.max_retries
+        limit = own if max_retries is None else max_retries
+        return limit is None or (self.request.retries or 0) < limit
+
+    def signature_from_request(
+        self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
+    ) -> Any:
+        """Return what a retry sends, as Celery does, but show its arguments as the message's own were shown.
+
+        Celery would show them anew, and with them what the sender has marked as sensitive.
+        """
+        message = self.request if request is None else request
+        for name, given in (("argsrepr", args), ("kwargsrepr", kwargs)):
+            shown = getattr(message, name, None) or ""
+            if given is None and shown:
+                options.setdefault(name, shown)
+            elif MASK in shown:
+                options.setdefault(name, MASK)
+        return super().signature_from_request(request, args, kwargs, queue, **options)
+
+
+class _RetryRequestedError(Retry):  # type: ignore[misc]
+    """Carries what `retry` was called with from the coroutine to whoever waits for it."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__("Retry was asked for", exc=arguments.get("exc"))
+        self.arguments = arguments
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a retry that was only asked for does not leave the process")
+
+
+def _only_request(group: BaseExceptionGroup[Any]) -> _RetryRequestedError | None:
+    """Return the retry that a group of asyncio tasks asks for, if nothing else went wrong in it."""
+    first: Any = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    _, others = group.split(_RetryRequestedError)
+    return first if others is None else None
+
+
+def register(app: Celery, executor: Executor) -> AsyncTask:
+    """Register a handler with Celery.
+
+    Celery composes what it does around a task (autoretry, pydantic) of plain functions, so it is given one; its
+    composition is what a message calls, and `run` becomes the coroutine function.
+
+    Args:
+        app: The app that gets the task.
+        executor: Runs the handler.
+
+    Returns:
+        The task.
+    """
+    handler = executor.handler
+    function = getattr(handler.cls, handler.method)
+    bound = bool(handler.spec.options.get("bind"))
+
+    @functools.wraps(function)
+    def wait(*args: Any, **kwargs: Any) -> Any:
+        return task.wait_for(args, kwargs)
+
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        return await executor.start(task, (task, *args) if bound else args, kwargs).run()
+
+    vars(wait)["__signature__"] = handler.signature
+    # Celery merges the arguments of a retry by what `run` takes from a message.
+    parameters = list(handler.signature.parameters.values())
+    vars(run)["__signature__"] = handler.signature.replace(parameters=parameters[1:] if bound else parameters)
+    options = dict(handler.spec.options)
+    options["base"] = _base(options.get("base") or app.Task, handler)
+    # Celery's own `shared` would put the task into every other app of the process as well.
+    task: Any = app.task(name=handler.spec.name, lazy=False, shared=False, executor=executor, **options)(wait)
+    task.called_by_celery, task.run = task.run, run
+    registered: AsyncTask = task
+    return registered
+
+
+def _base(base: Any, handler: Handler) -> Any:
+    """Return the class that is both an AsyncTask and the task's own `base`."""
+    if issubclass(base, AsyncTask):
+        return base
+    if base.__call__ is not Task.__call__:
+        problem = f"its base {base.__qualname__} overrides __call__, which would not be called"
+        hint = "Use before_start and after_return there, or an interceptor on the handler."
+        raise DeclarationError("@task", str(handler), problem, hint)
+    if issubclass(AsyncTask, base):
+        return AsyncTask
+    return type(base.__name__, (AsyncTask, base), {"abstract": True, "__module__": base.__module__})

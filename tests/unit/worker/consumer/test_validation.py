@@ -1,0 +1,288 @@
+"""What is wrong with a message is said, and it is rejected; `test_fuzz.py` shows that nothing else gets through."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import pytest
+from celery import signals
+from celery.exceptions import InvalidTaskError
+from celery.worker import state
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+from pico_ioc import component
+
+from pico_celery import task
+from pico_celery_core.sensitive import Sensitive
+from pico_celery_worker.consumer import validation as intake
+from pico_celery_worker.consumer.validation import IntakeStep, check
+from tests.unit.worker.applications import app_of
+from tests.unit.worker.requests import Channel, consumer_of, message_of, request_of
+
+SECRET = "the-secret"
+
+
+@component(scope="prototype")
+class Tasks:
+    @task("open")
+    async def open(self, user: str = "", password: Annotated[str, Sensitive] = "") -> None: ...
+
+    @task("plain")
+    async def plain(self, user: str = "") -> None: ...
+
+
+def message(headers: Any, body: Any) -> Message:
+    made = Message(
+        body=json.dumps(body),
+        channel=Channel(),
+        delivery_tag="tag",
+        delivery_info={},
+        properties={},
+        content_type="application/json",
+        content_encoding="utf-8",
+    )
+    made.headers = headers
+    made.accept = prepare_accept_content(["json"])
+    return made
+
+
+def second(**headers: Any) -> Message:
+    """Return a message of Celery's second protocol."""
+    return message({"task": "plain", "id": "an-id", **headers}, [[], {}, {}])
+
+
+def body(value: Any) -> Message:
+    return message({"task": "plain", "id": "an-id"}, value)
+
+
+def first(**parts: Any) -> Message:
+    """Return a message of Celery's first protocol."""
+    return message({}, {"task": "plain", "id": "an-id", "args": [], "kwargs": {}, **parts})
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        second(),
+        second(timelimit=[None, None], stamped_headers=["a"], stamps={"a": 1}, shadow="other", retries=3),
+        second(timelimit=(1, 2.5), stamped_headers=None, stamps=None, shadow=None, retries=None),
+        body([[1], {"two": 2}, None]),
+        body([[], {}, {"callbacks": None, "errbacks": [{}], "chain": [{}, {}]}]),
+        body({"args": [], "kwargs": {}}),
+        body({"args": []}),
+        first(),
+        message({}, {"task": "plain", "id": "an-id"}),
+        message(None, "whatever"),
+        message({}, "neither protocol: Celery refuses it"),
+        message({}, {"no": "task"}),
+    ],
+)
+def test_what_celery_sends_or_refuses_itself_passes(good):
+    check(good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (message(["task"], []), "its headers are no mapping"),
+        (second(task=3), "its task's name is no text"),
+        (second(id=""), "it has no id, or one that is no text"),
+        (second(id=None), "it has no id, or one that is no text"),
+        (second(id=3), "it has no id, or one that is no text"),
+        (second(timelimit=3), "its time limits are not two numbers"),
+        (second(timelimit=[1]), "its time limits are not two numbers"),
+        (second(timelimit=[1, "2"]), "its time limits are not two numbers"),
+        (second(timelimit=[-1, None]), "its time limits are not two numbers"),
+        (second(stamped_headers="ab"), "its stamped headers are no list"),
+        (second(stamps=[]), "its stamps are no mapping"),
+        (second(shadow=3), "its other name is no text"),
+        (second(retries="3"), "its number of retries is no number"),
+        (body(None), "its body is not of three parts"),
+        (body("abc"), "its body is not of three parts"),
+        (body([[], {}]), "its body is not of three parts"),
+        (body(["args", {}, {}]), "its positional arguments are no list"),
+        (body([[], [], {}]), "its keyword arguments are no mapping"),
+        (body([[], {}, []]), "the third part of its body is no mapping"),
+        (body([[], {}, {"callbacks": {}}]), "its callbacks is no list of signatures"),
+        (body([[], {}, {"errbacks": ["x"]}]), "its errbacks is no list of signatures"),
+        (body([[], {}, {"chain": 1}]), "its chain is no list of signatures"),
+        (body({"args": 3}), "its positional arguments are no list"),
+        (body({"args": [], "kwargs": []}), "its keyword arguments are no mapping"),
+        (first(id=3), "it has no id, or one that is no text"),
+        (first(args=None), "its positional arguments are no list"),
+        (first(kwargs=None), "its keyword arguments are no mapping"),
+    ],
+)
+def test_what_is_wrong_is_said(bad, problem):
+    with pytest.raises(InvalidTaskError) as raised:
+        check(bad)
+    assert str(raised.value) == problem
+
+
+def test_names_of_keyword_arguments_are_texts():
+    bad = body(None)
+    bad._decoded_cache = [[], {1: 2}, {}]
+    with pytest.raises(InvalidTaskError, match="the name of a keyword argument is no text"):
+        check(bad)
+
+
+@pytest.fixture
+def consumer() -> Iterator[Any]:
+    state.reset_state()
+    app = app_of(Tasks, broker_url="memory://", backend_url="cache+memory://")
+    made = consumer_of(app)
+    made.update_strategies()
+    yield made
+    app.close()
+    state.reset_state()
+
+
+@pytest.fixture
+def rejected() -> Iterator[list[Any]]:
+    """What the signal `task_rejected` tells."""
+    found: list[Any] = []
+    signals.task_rejected.connect(lambda **told: found.append(told), weak=False, dispatch_uid="intake")
+    yield found
+    signals.task_rejected.disconnect(dispatch_uid="intake")
+
+
+def answers(received: Any) -> list[str]:
+    found: list[str] = received.channel.answers
+    return found
+
+
+def receiving(consumer: Any, receive: Callable[[Any], Any]) -> Any:
+    """Put the step before something else than Celery's reception."""
+    consumer.create_task_handler = lambda: receive
+    IntakeStep(consumer)
+    return consumer.create_task_handler()
+
+
+def test_a_message_is_received_as_celery_receives_it(consumer, rejected):
+    received = message_of("plain")
+    consumer.create_task_handler()(received)
+    assert [request.message for request in consumer.requests] == [received]
+    assert (answers(received), rejected) == ([], [])
+
+
+def test_an_invalid_message_is_rejected_as_celery_rejects_one(consumer, rejected, caplog):
+    received = body(None)
+    consumer.create_task_handler()(received)
+    assert answers(received) == ["rejected"]
+    [told] = rejected
+    assert (told["sender"], told["message"]) == (consumer, received)
+    assert str(told["exc"]) == "its body is not of three parts"
+    assert "its body is not of three parts" in caplog.text
+    assert consumer.requests == []
+
+
+def test_whatever_fails_in_its_reception_the_message_is_rejected(consumer, rejected, caplog):
+    def fail(_: Any) -> None:
+        raise RuntimeError("nobody expected this")
+
+    received = second(x="y" * 5000)
+    receiving(consumer, fail)(received)
+    assert answers(received) == ["rejected"]
+    [told] = rejected
+    assert (told["sender"], told["message"], str(told["exc"])) == (consumer, received, "nobody expected this")
+    [record] = [record for record in caplog.records if record.name == intake.logger.name]
+    assert record.getMessage().startswith("A message cannot be received and is rejected: RuntimeError('nobody")
+    assert len(record.getMessage()) < 1200
+    assert record.exc_info is not None
+
+
+def test_one_that_has_been_answered_is_not_answered_again(consumer, rejected):
+    def fail(received: Any) -> None:
+        received.ack()
+        raise RuntimeError("later")
+
+    received = second()
+    receiving(consumer, fail)(received)
+    assert answers(received) == ["acknowledged"]
+    assert len(rejected) == 1
+
+
+def test_celery_forgets_a_request_whose_reception_fails(consumer):
+    kept: list[Any] = []
+
+    def fail(received: Any) -> None:
+        kept.append(request_of(consumer.app, received))
+        state.task_reserved(kept[0])
+        raise RuntimeError("later")
+
+    other = request_of(consumer.app, message_of("plain"))
+    state.task_reserved(other)
+    receiving(consumer, fail)(second())
+    assert [*state.requests.values()] == [other]
+    assert [*state.reserved_requests] == [other]
+
+
+def test_a_rejection_that_does_not_reach_the_broker_is_logged(consumer, caplog):
+    def fail(_: Any) -> None:
+        raise RuntimeError("x")
+
+    received = second()
+    received.channel.is_broken = True
+    consumer.connection_errors = (ConnectionError,)
+    receiving(consumer, fail)(received)
+    assert "Couldn't reject" in caplog.text
+
+
+def test_the_lack_of_memory_and_the_loss_of_the_connection_are_not_the_messages_fault(consumer, rejected):
+    consumer.connection_errors, consumer.channel_errors = (ConnectionResetError,), (BlockingIOError,)
+    for error in (MemoryError, ConnectionResetError, BlockingIOError):
+
+        def fail(_: Any, error: Any = error) -> None:
+            raise error
+
+        received = second()
+        with pytest.raises(error):
+            receiving(consumer, fail)(received)
+        assert (answers(received), rejected) == ([], [])
+
+
+def test_what_cannot_be_decoded_is_left_to_celery(consumer, caplog):
+    caplog.set_level(logging.DEBUG, intake.logger.name)
+    passed: list[Any] = []
+    received = second()
+    received.body = b"\xff{"
+    receiving(consumer, passed.append)(received)
+    assert passed == [received]
+    assert "A message cannot be checked" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ([["ada", SECRET], {}, {}], ("('ada', '***')", "{}")),
+        ([["ada"], {"password": SECRET}, {}], ("('ada',)", "{'password': '***'}")),
+        ({"args": ["ada", SECRET]}, ("('ada', '***')", "{}")),
+    ],
+)
+def test_sensitive_arguments_are_masked_whoever_sent_them(consumer, sent, shown):
+    received = message({"task": "open", "id": "an-id"}, sent)
+    receiving(consumer, lambda _: None)(received)
+    assert (received.headers["argsrepr"], received.headers["kwargsrepr"]) == shown
+
+
+def test_a_mask_that_is_on_stays_as_it_is(consumer):
+    received = message({"task": "open", "id": "an-id", "argsrepr": "('***',)", "kwargsrepr": "{}"}, [["a"], {}, {}])
+    receiving(consumer, lambda _: None)(received)
+    assert received.headers["argsrepr"] == "('***',)"
+
+
+@pytest.mark.parametrize("headers", [{"task": "plain", "id": "an-id"}, {"task": "unknown", "id": "an-id"}])
+def test_other_arguments_are_shown_as_they_were_sent(consumer, headers):
+    received = message({**headers, "argsrepr": "(1,)"}, [[1], {}, {}])
+    receiving(consumer, lambda _: None)(received)
+    assert received.headers["argsrepr"] == "(1,)"
+
+
+@pytest.mark.parametrize("sent", [{"id": "an-id", "task": "nobody knows"}, {"id": "", "task": "open"}])
+def test_what_is_refused_does_not_show_what_its_sender_masked(consumer, caplog, sent):
+    received = message({**sent, "argsrepr": "('***',)", "kwargsrepr": "{}"}, [[SECRET], {}, {}])
+    consumer.create_task_handler()(received)
+    assert answers(received) == ["rejected"]
+    assert "***" in caplog.text
+    assert SECRET not in caplog.text

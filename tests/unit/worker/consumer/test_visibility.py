@@ -1,0 +1,235 @@
+"""Messages that were delivered and not acknowledged are looked for, now and then, by workers with greenlets."""
+
+import logging
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import kombu
+import pytest
+import redis
+from kombu.asynchronous.timer import Timer
+from kombu.transport.redis import Channel
+
+from pico_celery_worker.consumer import visibility as redelivery
+from pico_celery_worker.consumer.unacked import Answer, Deliveries
+from pico_celery_worker.consumer.visibility import RedeliveryStep
+from pico_celery_worker.transports import use_ours
+from tests.unit.worker.requests import message_of
+
+QUEUE = "errands"
+
+
+class Parent:
+    """A consumer of Celery's, as far as the step sees it, and one of kombu's."""
+
+    def __init__(self, url: str, *, is_green: bool = True, hub: Any = None, **options: Any) -> None:
+        self.connection = use_ours(kombu.Connection(url, transport_options=options))
+        self.pool = SimpleNamespace(is_green=is_green)
+        self.hub = hub
+        self.timer = Timer()
+        self.messages: list[Any] = []
+        self.task_consumer = kombu.Consumer(
+            self.connection.channel(), [kombu.Queue(QUEUE)], on_message=self.messages.append
+        )
+        self.task_consumer.consume()
+
+    def take(self) -> Any:
+        while not self.messages:
+            self.connection.drain_events(timeout=10)
+        return self.messages.pop()
+
+    def send(self) -> None:
+        with self.connection.clone() as other, other.Producer() as producer:
+            producer.publish("x", routing_key=QUEUE)
+
+    def entries(self) -> list[Any]:
+        entries = {id(scheduled.entry): scheduled.entry for scheduled in self.timer.queue}
+        return [entry for entry in entries.values() if not entry.canceled]
+
+    def look(self) -> None:
+        """Do what is due the next time."""
+        [entry] = self.entries()
+        entry._last_run = None
+        entry()
+
+
+MakeParent = Callable[..., Parent]
+
+
+@pytest.fixture
+def make_parent(redis_url) -> Iterator[MakeParent]:
+    parents = []
+
+    def make(url: str = redis_url, **options: Any) -> Parent:
+        parents.append(Parent(url, **options))
+        return parents[-1]
+
+    yield make
+    for parent in parents:
+        parent.connection.release()
+
+
+@pytest.fixture
+def client(redis_url) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def deliveries(monkeypatch) -> Deliveries:
+    own = Deliveries()
+    monkeypatch.setattr(redelivery, "deliveries", own)
+    return own
+
+
+def started(parent: Parent) -> RedeliveryStep:
+    step = RedeliveryStep(parent)
+    step.start(parent)
+    return step
+
+
+def spans(parent: Parent, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found: list[float] = []
+    monkeypatch.setattr(parent.timer, "call_repeatedly", lambda seconds, _: found.append(seconds))
+    started(parent)
+    return found
+
+
+def test_it_is_looked_as_often_as_kombu_looks(make_parent, monkeypatch):
+    assert spans(make_parent(), monkeypatch) == [float(Channel.unacked_restore_interval)]
+
+
+def test_it_is_looked_as_often_as_the_user_says(make_parent, monkeypatch):
+    assert spans(make_parent(unacked_restore_interval="3"), monkeypatch) == [3.0]
+
+
+def test_it_is_looked_well_before_the_visibility_timeout(make_parent, monkeypatch):
+    assert spans(make_parent(visibility_timeout=12), monkeypatch) == [4.0]
+    assert spans(make_parent(visibility_timeout=1), monkeypatch) == [1.0]
+
+
+def test_what_is_in_hand_is_not_given_out_however_long_it_takes(make_parent, client):
+    parent, other = make_parent(), make_parent(visibility_timeout=60)
+    parent.send()
+    message = parent.take()
+    client.zadd("unacked_index", {message.delivery_tag: 1})
+    started(parent)
+    parent.look()
+    started(other)
+    other.look()
+    assert (client.hkeys("unacked"), client.llen(QUEUE)) == ([message.delivery_tag], 0)
+    message.ack()
+    parent.look()
+    assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
+
+
+def test_what_another_worker_never_acknowledged_is_given_out_again(make_parent, client):
+    lost, parent = make_parent(), make_parent(visibility_timeout=0)
+    lost.send()
+    tag = lost.take().delivery_tag
+    started(parent)
+    client.zadd("unacked_index", {tag: 1})
+    parent.look()
+    message = parent.take()
+    assert message.headers["redelivered"]
+
+
+def test_what_another_worker_may_still_acknowledge_is_left_to_it(make_parent, client):
+    other, parent = make_parent(), make_parent()
+    other.send()
+    tag = other.take().delivery_tag
+    started(parent)
+    parent.look()
+    assert (client.hkeys("unacked"), client.llen(QUEUE)) == ([tag], 0)
+
+
+def test_it_is_looked_again_and_again(make_parent):
+    parent = make_parent()
+    started(parent)
+    parent.look()
+    parent.look()
+    assert len(parent.entries()) == 1
+
+
+def test_what_was_held_goes_on_with_the_new_connection(make_parent, deliveries, monkeypatch):
+    resumed: list[Any] = []
+    monkeypatch.setattr(deliveries, "resume", resumed.append)
+    parent = make_parent()
+    started(parent)
+    assert resumed == [parent.task_consumer.channel]
+
+
+def test_what_could_not_be_told_is_caught_up_on(make_parent, deliveries, client):
+    parent = make_parent()
+    parent.send()
+    message = parent.take()
+    started(parent)
+    deliveries.answers["key",] = Answer(message)
+    assert client.hlen("unacked") == 1
+    parent.look()
+    assert client.hlen("unacked") == 0
+    assert deliveries.answers == {}
+
+
+def test_what_still_cannot_be_told_waits_for_the_next_time(make_parent, deliveries, caplog):
+    caplog.set_level(logging.DEBUG, redelivery.logger.name)
+    parent = make_parent()
+    parent.send()
+    message = parent.take()
+    started(parent)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise redis.ConnectionError("lost")
+
+    message.channel.basic_ack = fail
+    deliveries.answers["key",] = Answer(message)
+    parent.look()
+    assert len(deliveries.answers) == 1
+    assert "Messages are still to be looked after: " in caplog.text
+    del message.channel.basic_ack
+    parent.look()
+    assert deliveries.answers == {}
+
+
+def test_an_error_of_ours_is_not_hidden(make_parent, deliveries, monkeypatch):
+    parent = make_parent()
+    started(parent)
+    message = message_of("x", channel=parent.task_consumer.channel)
+    message.ack()
+    deliveries.answers["key",] = Answer(message)
+    with pytest.raises(message.MessageStateError):
+        parent.look()
+
+
+@pytest.mark.parametrize("end", ["stop", "terminate"])
+def test_nothing_is_looked_for_when_the_connection_is_lost_or_the_worker_stops(make_parent, end):
+    parent = make_parent()
+    step = started(parent)
+    getattr(step, end)(parent)
+    assert parent.entries() == []
+    getattr(step, end)(parent)
+    step.start(parent)
+    assert len(parent.entries()) == 1
+
+
+@pytest.mark.parametrize("options", [{"is_green": False}, {"hub": object()}])
+def test_other_workers_only_say_that_they_live(make_parent, deliveries, client, monkeypatch, options):
+    monkeypatch.setattr(deliveries, "resume", pytest.fail)
+    monkeypatch.setattr(deliveries, "catch_up", pytest.fail)
+    parent = make_parent(**options)
+    parent.send()
+    tag = parent.take().delivery_tag
+    client.zadd("unacked_index", {tag: 1})
+    step = started(parent)
+    parent.look()
+    assert client.zscore("unacked_index", tag) > 1
+    step.stop(parent)
+    assert parent.entries() == []
+
+
+def test_other_brokers_are_left_alone(make_parent, deliveries, monkeypatch):
+    monkeypatch.setattr(deliveries, "resume", pytest.fail)
+    parent = make_parent("memory://")
+    started(parent).stop(parent)
+    assert parent.entries() == []

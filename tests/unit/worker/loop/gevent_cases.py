@@ -1,0 +1,572 @@
+"""What must hold under gevent. Each function is a test, run by `test_gevent.py` in a patched process."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import gevent
+import greenlet
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from gevent.event import Event
+
+from pico_celery_worker import run_blocking
+from pico_celery_worker.loop import close_host, current_host, host_class
+from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.gevent import GeventHost
+
+_variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+@contextlib.contextmanager
+def _host() -> Iterator[GeventHost]:
+    host = GeventHost()
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def _give(value: Any) -> Any:
+    await asyncio.sleep(0)
+    return value
+
+
+def _park(host: GeventHost) -> None:
+    """Start a greenlet that waits for a coroutine that waits, until the loop is parked."""
+    reached = Event()
+
+    async def wait() -> None:
+        reached.set()
+        await _forever()
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            host.run(wait())
+
+    gevent.spawn(run)
+    reached.wait()
+    gevent.sleep(0)
+
+
+def a_patched_process_has_one_host_which_is_gevents() -> None:
+    assert host_class() is GeventHost
+    first = current_host()
+    assert first is current_host()
+    close_host()
+    second = current_host()
+    assert second is not first
+    assert second.run(_give(3)) == 3
+    close_host()
+    close_host()
+
+
+def a_value_and_an_error_reach_the_caller() -> None:
+    async def fail() -> None:
+        raise KeyError("x")
+
+    with _host() as host:
+        assert host.run(_give("done")) == "done"
+        with pytest.raises(KeyError, match="x"):
+            host.run(fail())
+
+
+def a_thousand_wait_at_the_same_time_without_a_thread() -> None:
+    threads = threading.active_count()
+    with _host() as host:
+        started = time.monotonic()
+        waiting = [gevent.spawn(host.run, asyncio.sleep(0.2, number)) for number in range(1000)]
+        assert [one.get() for one in waiting] == list(range(1000))
+        assert time.monotonic() - started < 10
+    assert threading.active_count() == threads
+
+
+def coroutines_run_in_a_copy_of_the_callers_context() -> None:
+    async def change() -> str:
+        before = _variable.get()
+        _variable.set("changed")
+        return before
+
+    with _host() as host:
+        _variable.set("mine")
+        assert host.run(change()) == "mine"
+        assert _variable.get() == "mine"
+
+
+def asyncio_run_works_in_another_greenlet() -> None:
+    with _host() as host:
+        _park(host)
+        other = gevent.spawn(lambda: asyncio.run(_give("other")))
+        assert other.get() == "other"
+        assert host.run(_give("own")) == "own"
+
+
+def the_running_loop_is_invisible_to_other_greenlets() -> None:
+    with _host() as host:
+        _park(host)
+        assert asyncio._get_running_loop() is None
+        assert gevent.spawn(asyncio._get_running_loop).get() is None
+
+        async def inside() -> bool:
+            await asyncio.sleep(0.01)
+            return asyncio.get_running_loop() is host.loop
+
+        assert host.run(inside())
+    assert asyncio._get_running_loop() is None
+
+
+def a_call_that_blocks_a_greenlet_inside_a_coroutine_lets_other_greenlets_run() -> None:
+    ticks = []
+
+    def tick() -> None:
+        while True:
+            ticks.append(1)
+            gevent.sleep(0.001)
+
+    async def block() -> str:
+        time.sleep(0.05)  # noqa: ASYNC251  # patched
+        return "woke"
+
+    with _host() as host:
+        ticking = gevent.spawn(tick)
+        assert host.run(block()) == "woke"
+        ticking.kill()
+    assert len(ticks) > 5
+
+
+def a_task_that_another_greenlet_runs_while_a_coroutine_blocks_is_not_taken_for_a_nested_one() -> None:
+    blocked = Event()
+
+    async def block() -> None:
+        blocked.set()
+        time.sleep(0.05)  # noqa: ASYNC251
+
+    with _host() as host:
+        blocking = gevent.spawn(host.run, block())
+        blocked.wait()
+        assert host.run(_give("done")) == "done"
+        blocking.get()
+
+
+def names_are_looked_up() -> None:
+    async def look_up() -> Any:
+        return await asyncio.get_running_loop().getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+
+    with _host() as host:
+        assert any(address[4][0] in ("127.0.0.1", "::1") for address in host.run(look_up()))
+
+
+def streams_work_between_coroutines() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def talk() -> bytes:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello\n")
+            answer = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
+        return answer
+
+    with _host() as host:
+        assert host.run(talk()) == b"hello\n"
+
+
+def what_runs_in_a_thread_gives_its_value_and_keeps_the_context() -> None:
+    async def call() -> tuple[str, int]:
+        _variable.set("here")
+        seen = await asyncio.to_thread(_variable.get)
+        number = await asyncio.get_running_loop().run_in_executor(None, lambda: 3)
+        return seen, number
+
+    with _host() as host:
+        for _ in range(3):
+            assert host.run(call()) == ("here", 3)
+
+
+def a_subprocess_can_be_run() -> None:
+    async def run() -> bytes:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "print('hi')", stdout=-1)
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out
+
+    with _host() as host:
+        assert host.run(run()).strip() == b"hi"
+
+
+def greenlets_are_not_starved_by_a_busy_loop() -> None:
+    done = []
+
+    async def busy() -> int:
+        turns = 0
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    def work() -> None:
+        for _ in range(5):
+            gevent.sleep(0.001)
+        done.append(1)
+
+    with _host() as host:
+        gevent.spawn(work)
+        assert host.run(busy()) > 5
+
+
+def a_timeout_in_the_caller_reaches_the_coroutine_whose_clean_up_runs_first() -> None:
+    seen = []
+
+    async def body() -> None:
+        try:
+            await _forever()
+        finally:
+            await asyncio.sleep(0.01)
+            seen.append("cleaned up")
+
+    with _host() as host:
+        interruption = Interruption()
+        try:
+            with gevent.Timeout(0.02):
+                host.run(interruption.guard(body()), interruption)
+        except gevent.Timeout:
+            seen.append("timeout")
+    assert seen == ["cleaned up", "timeout"]
+
+
+def a_kill_reaches_the_coroutine_whose_clean_up_runs_first() -> None:
+    seen, reached = [], Event()
+
+    async def body() -> None:
+        reached.set()
+        try:
+            await _forever()
+        finally:
+            await asyncio.sleep(0.01)
+            seen.append("cleaned up")
+
+    with _host() as host:
+        interruption = Interruption()
+        running = gevent.spawn(host.run, interruption.guard(body()), interruption)
+        reached.wait()
+        running.kill(block=True)
+        assert seen == ["cleaned up"]
+        assert isinstance(running.value, gevent.GreenletExit)
+
+
+def a_kill_before_the_loop_has_begun_with_the_coroutine_ends_it_all_the_same() -> None:
+    with _host() as host:
+        interruption = Interruption()
+
+        def run() -> None:
+            gevent.getcurrent().kill(block=False)
+            host.run(interruption.guard(_forever()), interruption)
+
+        running = gevent.spawn(run)
+        running.join()
+        assert isinstance(running.value, gevent.GreenletExit)
+        assert asyncio.all_tasks(host.loop) == set()
+
+
+def a_soft_time_limit_in_the_caller_can_be_caught_by_the_coroutine() -> None:
+    reached = Event()
+
+    async def body() -> str:
+        reached.set()
+        try:
+            await _forever()
+        except SoftTimeLimitExceeded:
+            await asyncio.sleep(0.001)
+        return "went on"
+
+    with _host() as host:
+        interruption = Interruption()
+        running = gevent.spawn(host.run, interruption.guard(body()), interruption)
+        reached.wait()
+        gevent.kill(running, SoftTimeLimitExceeded())
+        assert running.get() == "went on"
+
+
+def many_interruptions_of_one_wait_raise_the_first() -> None:
+    reached, released = Event(), Event()
+
+    async def body() -> None:
+        reached.set()
+        try:
+            await _forever()
+        finally:
+            while not released.is_set():  # noqa: ASYNC110  # it is gevent's
+                await asyncio.sleep(0.001)
+
+    with _host() as host:
+        interruption = Interruption()
+        raised = []
+
+        def run() -> None:
+            try:
+                host.run(interruption.guard(body()), interruption)
+            except KeyError as error:
+                raised.append(error.args)
+
+        running = gevent.spawn(run)
+        reached.wait()
+        for error in (KeyError("first"), ValueError("second")):
+            gevent.kill(running, error)
+            gevent.sleep(0)
+        released.set()
+        running.get()
+        assert raised == [("first",)]
+
+
+def a_synchronous_call_from_a_coroutine_is_refused() -> None:
+    async def nested() -> str:
+        try:
+            current_host().run(_give("never"))
+        except RuntimeError as error:
+            return str(error)
+        return "not refused"
+
+    try:
+        answer = current_host().run(nested())
+    finally:
+        close_host()
+    assert answer.startswith("A task was called synchronously from a coroutine on the worker's event loop"), answer
+
+
+def blocking_functions_run_in_a_greenlet_of_their_own() -> None:
+    async def call() -> tuple[Any, ...]:
+        _variable.set("here")
+        own = greenlet.getcurrent()
+        other, seen = await run_blocking(lambda: (greenlet.getcurrent(), _variable.get()))
+        return other is not own, seen, threading.get_ident()
+
+    with _host() as host:
+        assert host.run(call())[:2] == (True, "here")
+
+
+def blocking_functions_wait_at_the_same_time() -> None:
+    async def call() -> None:
+        await asyncio.gather(*(run_blocking(time.sleep, 0.1) for _ in range(50)))
+
+    with _host() as host:
+        started = time.monotonic()
+        host.run(call())
+        assert time.monotonic() - started < 2
+
+
+def what_a_blocking_function_raises_reaches_the_coroutine() -> None:
+    def fail(text: str, *, number: int) -> None:
+        raise KeyError(text, number)
+
+    async def call() -> tuple[Any, ...]:
+        try:
+            await run_blocking(fail, "x", number=3)
+        except KeyError as error:
+            return error.args
+        return ()
+
+    with _host() as host:
+        assert host.run(call()) == ("x", 3)
+
+
+def whatever_ends_a_blocking_function_reaches_the_coroutine() -> None:
+    errors = (gevent.Timeout(0), gevent.GreenletExit(), SystemExit(3))
+
+    def end(error: BaseException) -> None:
+        raise error
+
+    async def call(error: BaseException) -> BaseException | None:
+        try:
+            await run_blocking(end, error)
+        except BaseException as caught:  # noqa: BLE001
+            return caught
+        return None
+
+    with _host() as host:
+        for error in errors:
+            assert host.run(call(error)) is error
+
+
+def a_cancelled_wait_kills_the_blocking_function() -> None:
+    seen, reached = [], Event()
+
+    def block() -> None:
+        reached.set()
+        try:
+            Event().wait()
+        finally:
+            seen.append("ended")
+
+    async def call() -> None:
+        waiting = asyncio.create_task(run_blocking(block))
+        while not reached.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        while not seen:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    with _host() as host:
+        host.run(call())
+    assert seen == ["ended"]
+
+
+def closing_cancels_what_is_left_and_leaves_nothing() -> None:
+    seen: list[str] = []
+    gc.collect()
+    before = _greenlets()
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            seen.append("generator closed")
+
+    kept = []
+
+    async def leave() -> None:
+        async def left() -> None:
+            try:
+                await _forever()
+            finally:
+                await asyncio.sleep(0)
+                seen.append("cancelled")
+
+        kept.append(asyncio.create_task(left()))
+        generator = numbers()
+        kept.append(generator)
+        await anext(generator)
+
+    host = GeventHost()
+    host.run(leave())
+    loop, own = host.loop, host._greenlet
+    host.close()
+    assert seen == ["cancelled", "generator closed"]
+    assert loop.is_closed()
+    assert own.dead
+    assert asyncio._get_running_loop() is None
+    del host, loop, own
+    kept.clear()
+    gc.collect()
+    assert _greenlets() <= before
+
+
+def runs_leave_no_greenlets_and_no_tasks() -> None:
+    with _host() as host:
+        host.run(_give(1))
+        gc.collect()
+        before = _greenlets()
+        for number in range(2000):
+            host.run(_give(number))
+        gc.collect()
+        assert _greenlets() <= before
+        assert asyncio.all_tasks(host.loop) == set()
+
+
+def waking_the_parked_selector_needs_its_private_event() -> None:
+    """Fails when gevent changes what `_LoopSelector.wake` relies on."""
+    with _host() as host:
+        _park(host)
+        assert not host._selector._ready.is_set()
+        called = Event()
+        host.loop.call_soon(called.set)
+        gevent.sleep(0.01)
+        assert not called.is_set(), "without a wake-up the loop stays parked"
+        host._selector.wake()
+        assert called.wait(5)
+
+
+def a_busy_greenlet_delays_the_loop_but_loses_nothing() -> None:
+    with _host() as host:
+        waiting = [gevent.spawn(host.run, asyncio.sleep(0.01, number)) for number in range(50)]
+        gevent.sleep(0)
+        end = time.perf_counter() + 0.05
+        while time.perf_counter() < end:
+            pass
+        assert [one.get() for one in waiting] == list(range(50))
+
+
+def an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def start() -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, 4)
+        await asyncio.create_task(leave())
+
+    logging.disable()
+    try:
+        with _host() as host:
+            waiting = gevent.spawn(host.run, asyncio.sleep(0.01, "undisturbed"))
+            with pytest.raises(SystemExit):
+                host.run(start())
+            assert waiting.get() == "undisturbed"
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def a_coroutine_that_blocks_in_a_patched_function_is_interrupted_there() -> None:
+    interruption, reached = Interruption("task"), Event()
+    ended: list[str] = []
+
+    async def block() -> None:
+        try:
+            reached.set()
+            Event().wait()
+        finally:
+            ended.append("finally")
+
+    with _host() as host:
+        waiting = gevent.spawn(host.run, interruption.guard(block()), interruption)
+        assert reached.wait(5)
+        waiting.kill(gevent.GreenletExit, timeout=5)
+        assert waiting.dead
+        assert ended == ["finally"]
+        assert host.run(_give("alive")) == "alive"
+
+
+def who_blocks_is_not_interrupted_in_the_place_of_another() -> None:
+    interruption, waits, blocks, goes_on = Interruption("task"), Event(), Event(), Event()
+
+    async def wait() -> None:
+        waits.set()
+        await _forever()
+
+    async def block() -> str:
+        blocks.set()
+        goes_on.wait()
+        return "went on"
+
+    with _host() as host:
+        waiting = gevent.spawn(host.run, interruption.guard(wait()), interruption)
+        assert waits.wait(5)
+        blocking = gevent.spawn(host.run, block())
+        assert blocks.wait(5)
+        waiting.kill(gevent.GreenletExit, block=False)
+        gevent.sleep(0.01)
+        goes_on.set()
+        assert blocking.get(timeout=5) == "went on"
+        waiting.join(5)
+        assert waiting.dead
+
+
+def _greenlets() -> int:
+    return sum(isinstance(found, greenlet.greenlet) and not found.dead and bool(found) for found in gc.get_objects())

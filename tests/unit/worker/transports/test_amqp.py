@@ -1,0 +1,121 @@
+"""Nothing that a connection to RabbitMQ is asked for takes longer than it says, whatever becomes of the network."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import amqp.connection
+import kombu
+import pytest
+from kombu.transport import pyamqp
+
+from pico_celery_worker.transports import amqp as rabbitmq
+from pico_celery_worker.transports import use_ours
+from tests import services
+from tests.integration.faults import Network, network
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Network, str]]:
+    """A network, and the URL of RabbitMQ behind it; and little patience."""
+    monkeypatch.setattr(rabbitmq, "_LONGEST_ANSWER", 0.5)
+    monkeypatch.setattr(rabbitmq, "_LONGEST_FAREWELL", 0.2)
+    with network(services.rabbitmq_url()) as there:
+        yield there
+
+
+@pytest.fixture
+def connection(between: tuple[Network, str]) -> Iterator[kombu.Connection]:
+    with use_ours(kombu.Connection(between[1], heartbeat=60)) as connection:
+        yield connection.connect().client
+
+
+def test_the_transport_stays_what_it_is():
+    def transport(url: str) -> Any:
+        return use_ours(kombu.Connection(url)).get_transport_cls()
+
+    assert issubclass(transport("amqp://localhost"), pyamqp.Transport)
+    assert issubclass(transport("amqps://localhost"), pyamqp.SSLTransport)
+    assert transport("amqp://localhost") is transport("amqp://localhost")
+
+
+def test_messages_come(connection):
+    bodies = []
+    with services.rabbitmq_queue() as name, connection.Consumer(kombu.Queue(name), callbacks=[]) as consumer:
+        consumer.register_callback(lambda body, message: bodies.append(body) or message.ack())
+        connection.Producer().publish("x", routing_key=name)
+        while not bodies:
+            connection.drain_events(timeout=5)
+    assert bodies == ["x"]
+
+
+def test_a_timeout_is_kept_although_other_frames_come(connection):
+    reads = []
+    read = connection.connection.blocking_read
+    connection.connection.blocking_read = lambda timeout: reads.append(timeout) or read(timeout)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.05)
+    assert reads == [0.05]
+
+
+@pytest.mark.parametrize("is_held_up", [True, False])
+def test_heartbeats_are_missed_only_where_somebody_reads(connection, monkeypatch, is_held_up):
+    connection.transport.is_held_up = lambda: is_held_up
+    connection.heartbeat_check()
+    later = time.monotonic() + 1000
+    monkeypatch.setattr(amqp.connection, "monotonic", lambda: later)
+    if is_held_up:
+        connection.heartbeat_check()
+    else:
+        with pytest.raises(connection.connection_errors, match="Too many heartbeats missed"):
+            connection.heartbeat_check()
+
+
+@pytest.mark.parametrize("ask", [lambda channel: channel.basic_qos(0, 1, False), lambda channel: channel.close()])
+def test_an_answer_that_does_not_come_is_given_up(between, connection, ask: Callable[[Any], Any]):
+    channel = connection.channel()
+    between[0].lose()
+    began = time.monotonic()
+    with pytest.raises(connection.connection_errors):
+        ask(channel)
+    assert time.monotonic() - began < 5
+
+
+def test_a_lost_connection_is_closed_soon(between, connection):
+    connection.default_channel.basic_qos(0, 1, False)
+    between[0].lose()
+    began = time.monotonic()
+    connection.release()
+    assert time.monotonic() - began < 5
+    assert not connection.connected
+
+
+def publish_until_it_fails(connection: kombu.Connection, channel: Any) -> None:
+    while True:
+        try:
+            channel.basic_publish(channel.prepare_message("x"), routing_key="nowhere")
+        except connection.connection_errors:
+            return
+
+
+def test_a_connection_with_consumers_is_not_replaced_by_one_without(between, connection):
+    connection.transport.reads = True
+    channel = connection.channel()
+    between[0].cut()
+    publish_until_it_fails(connection, channel)
+    assert not connection.connected
+    with pytest.raises(connection.connection_errors):
+        connection.drain_events(timeout=1)
+    connection.collect()
+
+
+def test_a_connection_without_consumers_is_replaced(between, connection):
+    lost, channel = connection.connection, connection.default_channel
+    between[0].cut()
+    publish_until_it_fails(connection, channel)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.05)
+    assert connection.connected
+    lost.collect()
