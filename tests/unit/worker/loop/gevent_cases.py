@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import random
 import socket
 import sys
 import threading
@@ -125,6 +126,156 @@ def the_running_loop_is_invisible_to_other_greenlets() -> None:
 
         assert host.run(inside())
     assert asyncio._get_running_loop() is None
+
+
+def the_running_loop_is_invisible_while_a_coroutine_blocks_in_a_patched_call() -> None:
+    seen = []
+
+    async def block() -> bool:
+        other = gevent.spawn(lambda: seen.append((asyncio._get_running_loop(), tuple(sys.get_asyncgen_hooks()))))
+        time.sleep(0.001)  # noqa: ASYNC251  # patched
+        other.join()
+        return asyncio.get_running_loop() is host.loop and sys.get_asyncgen_hooks().firstiter is not None
+
+    with _host() as host:
+        assert host.run(block())
+    assert seen == [(None, (None, None))]
+
+
+def transactions_survive_beside_greenlets_that_call_asyncio_run() -> None:
+    ends = []
+
+    @contextlib.asynccontextmanager
+    async def transaction() -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            ends.append(error)
+            raise
+        ends.append(None)
+
+    async def handler(number: int) -> int:
+        async with transaction():
+            await asyncio.sleep(0)
+            await asyncio.to_thread(time.sleep, 0)
+            if number % 3 == 0:
+                await run_blocking(lambda: asyncio.run(plain()))
+        return number
+
+    async def plain() -> None:
+        async with transaction():
+            time.sleep(0.001)  # noqa: ASYNC251  # patched
+            await asyncio.sleep(0.001)
+
+    with _host() as host:
+        handlers = [gevent.spawn(host.run, handler(number)) for number in range(60)]
+        others = [gevent.spawn(lambda: asyncio.run(plain())) for _ in range(20)]
+        assert [one.get() for one in handlers] == list(range(60))
+        for one in others:
+            one.get()
+    assert ends == [None] * 100
+
+
+def what_to_thread_calls_sees_no_running_loop() -> None:
+    async def ask() -> Any:
+        return await asyncio.to_thread(asyncio._get_running_loop)
+
+    with _host() as host:
+        asked = [gevent.spawn(host.run, ask()) for _ in range(50)]
+        assert [one.get() for one in asked] == [None] * 50
+
+
+def no_greenlet_ever_sees_the_loop_or_the_hooks_of_another() -> None:
+    """Greenlets of all kinds, switched by a seeded choice of calls; each holds its own loop against what it sees."""
+    strangers: list[Any] = []
+    done = []
+
+    def look(loop: Any) -> None:
+        hooks = sys.get_asyncgen_hooks()
+        owner = getattr(hooks.firstiter, "__self__", None)
+        if asyncio._get_running_loop() is not loop or owner is not loop:
+            strangers.append((loop, asyncio._get_running_loop(), owner))
+
+    async def steps(chance: random.Random, depth: int = 0) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(12):
+            choice = chance.randrange(6)
+            if choice == 0:
+                await asyncio.sleep(0)
+            elif choice == 1:
+                time.sleep(0)  # noqa: ASYNC251  # patched
+            elif choice == 2:
+                await asyncio.to_thread(look, None)
+            elif choice == 3 and depth == 0:
+                await run_blocking(lambda: asyncio.run(steps(chance, 1)))
+            elif choice == 4:
+                gevent.spawn(look, None).join()
+            else:
+                await asyncio.sleep(0.0001)
+            look(loop)
+
+    def greenlet_of(kind: int, seed: int) -> None:
+        chance = random.Random(seed)
+        if kind == 0:
+            host.run(steps(chance))
+        elif kind == 1:
+            asyncio.run(steps(chance))
+        else:
+            for _ in range(12):
+                gevent.sleep(chance.choice([0, 0.0001]))
+                look(None)
+        done.append(seed)
+
+    with _host() as host:
+        gevent.joinall([gevent.spawn(greenlet_of, number % 3, number) for number in range(45)], raise_error=True)
+    assert strangers == []
+    assert sorted(done) == list(range(45))
+
+
+def a_trace_function_that_was_there_is_still_called() -> None:
+    events = []
+    mine = greenlet.settrace(None)
+    try:
+        greenlet.settrace(lambda event, _: events.append(event))
+        with _host() as host:
+            assert host.run(_give(1)) == 1
+        assert "switch" in events
+    finally:
+        greenlet.settrace(mine)
+
+
+def debug_mode_works_and_reports_slow_callbacks() -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger("asyncio").addHandler(handler)
+
+    async def hold() -> str:
+        end = time.perf_counter() + 0.02
+        while time.perf_counter() < end:
+            pass
+        await asyncio.sleep(0)
+        return await run_blocking(lambda: "blocked")
+
+    try:
+        with _host() as host:
+            host.loop.set_debug(True)
+            host.loop.slow_callback_duration = 0.01
+            assert gevent.spawn(host.run, hold()).get() == "blocked"
+            interruption = Interruption("cancelled")
+
+            def cancelled() -> None:
+                with pytest.raises(asyncio.CancelledError):
+                    host.run(interruption.guard(_forever()), interruption)
+
+            waiting = gevent.spawn(cancelled)
+            gevent.sleep(0)
+            waiting.kill(asyncio.CancelledError, block=False)
+            waiting.get()
+            host.loop.set_debug(False)
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    assert any("took" in record.getMessage() for record in records), records
 
 
 def a_call_that_blocks_a_greenlet_inside_a_coroutine_lets_other_greenlets_run() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
+from pico_celery_worker.loop import greenlet_state
 from pico_celery_worker.loop.base import Host
 from pico_celery_worker.loop.watchdog import Native
 
@@ -16,22 +17,14 @@ _T = TypeVar("_T")
 
 
 class _LoopSelector(selectors.SelectSelector):
-    """Parks the loop's green thread in eventlet's own `select`, and hides the running loop while it is parked.
-
-    Why it must be hidden is told in `gevent.py`.
-    """
+    """Parks the loop's green thread in eventlet's own `select`."""
 
     def select(self, timeout: float | None = None) -> list[Any]:
         import eventlet
 
-        loop = asyncio._get_running_loop()  # noqa: SLF001
-        asyncio._set_running_loop(None)  # noqa: SLF001
-        try:
-            if timeout is not None and timeout <= 0:
-                eventlet.sleep(0)
-            return super().select(timeout)
-        finally:
-            asyncio._set_running_loop(loop)  # noqa: SLF001
+        if timeout is not None and timeout <= 0:
+            eventlet.sleep(0)
+        return super().select(timeout)
 
 
 class _Waiter:
@@ -55,6 +48,7 @@ class EventletHost(Host):
     def __init__(self) -> None:
         import eventlet
 
+        greenlet_state.keep_apart()
         super().__init__(asyncio.SelectorEventLoop(_LoopSelector()))
         self._thread = eventlet.spawn(self._serve)
 

@@ -14,6 +14,7 @@ import gevent
 from gevent import hub, monkey
 from gevent.selectors import GeventSelector
 
+from pico_celery_worker.loop import greenlet_state
 from pico_celery_worker.loop.base import Host
 from pico_celery_worker.loop.cancellation import Interruption
 from pico_celery_worker.loop.watchdog import Native
@@ -25,12 +26,7 @@ _LONGEST_WITHOUT_HUB: Final = 0.001
 
 
 class _LoopSelector(GeventSelector):  # type: ignore[misc]  # gevent has no types here
-    """Parks the loop's greenlet, and hides the running loop while it is parked.
-
-    Which loop runs is known to the thread, not to the greenlet, so every other greenlet would seem to stand inside the
-    parked loop: asyncio.run, Django and asgiref refuse to work there, and executors deliver results to the wrong place
-    (https://github.com/gevent/gevent/issues/2213).
-    """
+    """Parks the loop's greenlet while there is nothing to do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,13 +40,10 @@ class _LoopSelector(GeventSelector):  # type: ignore[misc]  # gevent has no type
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is not None and timeout <= 0 and time.monotonic() - self._left_hub < _LONGEST_WITHOUT_HUB:
             return []
-        loop = asyncio._get_running_loop()  # noqa: SLF001  # for those who make loops; public in all but name
-        asyncio._set_running_loop(None)  # noqa: SLF001
         try:
             ready: list[Any] = super().select(timeout)
             return ready
         finally:
-            asyncio._set_running_loop(loop)  # noqa: SLF001
             self._left_hub = time.monotonic()
 
 
@@ -69,6 +62,7 @@ class GeventHost(Host):
     """Runs coroutines on a loop in a greenlet; the callers are greenlets."""
 
     def __init__(self) -> None:
+        greenlet_state.keep_apart()
         self._hub = hub.get_hub()
         self._selector = _LoopSelector()
         super().__init__(asyncio.SelectorEventLoop(self._selector))
@@ -134,9 +128,16 @@ class GeventHost(Host):
         return _Waiter(self._hub)
 
     def _start(self, coroutine: Coroutine[Any, Any, None], name: str | None, context: Context) -> None:
+        # In debug mode asyncio refuses both of these outside the loop's greenlet, which it takes for a thread.
+        if self.loop.get_debug():
+            super()._start(coroutine, name, context)
+            return
         asyncio.Task(coroutine, loop=self.loop, name=name, context=context)
         self._selector.wake()
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
+        if self.loop.get_debug():
+            super()._call(function, *args)
+            return
         self.loop.call_soon(function, *args)
         self._selector.wake()
