@@ -36,7 +36,9 @@ def main() -> None:
     pairs = [(microseconds(lambda: None), microseconds(lambda: host.run(nothing()))) for _ in range(ROUNDS)]
     host.close()
     bare, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"a bare greenlet {bare:.1f} µs, one that runs a coroutine on the loop {ours:.1f} µs: {ours - bare:.1f} µs more")
+    print(
+        f"a bare greenlet {bare:.1f} µs, one that runs a coroutine on the loop {ours:.1f} µs: {ours - bare:.1f} µs more"
+    )
 
 
 if __name__ == "__main__":
