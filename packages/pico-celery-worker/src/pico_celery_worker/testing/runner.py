@@ -16,9 +16,8 @@ from pico_celery_core.testing.memory import Outbox, keep_in_memory
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import ContainerStep
-from pico_celery_worker.loop import close_host, current_host, host_class
+from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.loop.base import cancel_all
-from pico_celery_worker.loop.thread import ThreadHost
 from pico_celery_worker.testing.execution import Deliveries, Results
 
 _P = ParamSpec("_P")
@@ -164,11 +163,6 @@ class TaskRunner:
         await asyncio.to_thread(self.join, timeout)
 
     def _start(self) -> None:
-        if asyncio._get_running_loop() is not None and not issubclass(host_class(), ThreadHost):  # noqa: SLF001
-            raise RuntimeError(
-                "gevent or eventlet has patched this process, so the tasks' event loop shares its thread with that of "
-                "the test, and only one of them can run. Use TaskRunner in a plain `def` test."
-            )
         with _lock:
             _running.add(self)
         host = current_host()
