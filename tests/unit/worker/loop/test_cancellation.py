@@ -328,6 +328,29 @@ async def test_a_cancellation_from_outside_stays_one():
             await Interruption().guard(forever())
 
 
+async def test_the_task_counts_a_soft_limit_until_the_body_has_caught_it():
+    counts = []
+
+    async def body(waits: asyncio.Event) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        waits.set()
+        try:
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(0)
+                counts.append(task.cancelling())
+        except SoftTimeLimitExceeded:
+            counts.append(task.cancelling())
+        counts.append(task.cancelling())
+
+    interruption, task = await started(body)
+    interruption.throw(SoftTimeLimitExceeded())
+    await task
+    assert counts == [1, 1, 0]
+
+
 @pytest.mark.parametrize("through", ["timeout", "task group"])
 async def test_timeouts_and_task_groups_inside_the_body_work_after_a_soft_limit(through):
     async def body(waits: asyncio.Event) -> str:
@@ -335,9 +358,11 @@ async def test_timeouts_and_task_groups_inside_the_body_work_after_a_soft_limit(
         try:
             await forever()
         except SoftTimeLimitExceeded:
-            task = asyncio.current_task()
-            assert task is not None
-            assert task.cancelling() == 0
+            await use()
+        await use()
+        return "went on"
+
+    async def use() -> None:
         if through == "timeout":
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
@@ -345,7 +370,6 @@ async def test_timeouts_and_task_groups_inside_the_body_work_after_a_soft_limit(
         else:
             with pytest.raises(ExceptionGroup):
                 await _failing_group()
-        return "went on"
 
     interruption, task = await started(body)
     interruption.throw(SoftTimeLimitExceeded())

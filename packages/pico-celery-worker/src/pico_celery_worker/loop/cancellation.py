@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import types
+import weakref
 from collections.abc import Coroutine, Generator
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -43,12 +44,25 @@ class Interruption:
     asked for itself into the exception that is meant: a soft time limit, which the body may catch and go on, or a
     cancellation that the body may not outlive. A body that swallows that is closed when its time is up.
 
+    For as long as such an exception unwinds the body, `task.cancelling()` counts it, by which asyncio's and anyio's
+    groups and timeouts tell it from cancellations of their own. A soft limit that the body has caught counts no more.
+
     Args:
         label: Names the execution in the log.
         grace: How long a cancelled coroutine may take to end, in seconds.
     """
 
-    __slots__ = ("_cancelled", "_error", "_grace", "_hard_limit", "_soft", "_task", "_timers", "label")
+    __slots__ = (
+        "_cancelled",
+        "_counted",
+        "_error",
+        "_grace",
+        "_hard_limit",
+        "_soft",
+        "_task",
+        "_timers",
+        "label",
+    )
 
     def __init__(self, label: str = "", grace: float = 10) -> None:
         self.label = label
@@ -57,6 +71,7 @@ class Interruption:
         self._error: BaseException | None = None
         self._soft = False
         self._cancelled = False
+        self._counted = 0  # how many cancellations asked for here the task still counts
         self._hard_limit: float | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
@@ -114,8 +129,9 @@ class Interruption:
         except BaseException as error:
             if self._hard_limit is not None:
                 raise TimeLimitExceeded(self._hard_limit) from (error if isinstance(error, Exception) else None)
-            if isinstance(error, _SoftTimeLimitError):
-                raise SoftTimeLimitExceeded(*error.args).with_traceback(error.__traceback__) from error.__cause__
+            soft = _only_soft_limit(error)
+            if soft is not None:
+                raise SoftTimeLimitExceeded(*soft.args).with_traceback(soft.__traceback__) from soft.__cause__
             if isinstance(error, Exception):
                 raise
             if not isinstance(error, asyncio.CancelledError):
@@ -124,6 +140,8 @@ class Interruption:
                 raise
             raise HandlerCancelledError(self.label) from error
         finally:
+            while self._counted:
+                self._uncount()
             self._task = None
             for timer in self._timers:
                 timer.cancel()
@@ -144,20 +162,32 @@ class Interruption:
                 try:
                     yield waiting_for
                 except BaseException as error:  # noqa: BLE001  # whatever it is, it is the coroutine's
-                    meant = self._meant_by(error)
-                    waiting_for = coroutine.throw(meant) if meant is not _CLOSE else self._give_up(coroutine)
+                    # No name here may hold the exception: whether the body still has it is seen by its references.
+                    waiting_for = self._throw(coroutine, error)
                 else:
                     waiting_for = coroutine.send(None)
         except StopIteration as stop:
             value: _T = stop.value
             return value
 
-    def _meant_by(self, error: BaseException) -> BaseException:
-        meant, self._error = self._error, None
-        if meant is None or self._task is None or not isinstance(error, asyncio.CancelledError):
-            return error
-        self._task.uncancel()
-        return meant
+    def _throw(self, coroutine: Coroutine[Any, Any, Any], error: BaseException) -> Any:
+        """Raise in a coroutine what a cancellation of its task means, and return what it waits for next."""
+        if self._error is None or not isinstance(error, asyncio.CancelledError):
+            return coroutine.throw(error)
+        if self._error is _CLOSE:
+            return self._give_up(coroutine)
+        if isinstance(self._error, _SoftTimeLimitError):
+            # Python has no other sign that the body has caught it than that it is gone.
+            weakref.finalize(self._error, self._uncount).atexit = False
+        requested = [self._error]
+        self._error = None
+        return coroutine.throw(requested.pop())
+
+    def _uncount(self) -> None:
+        """Have the task count one less of the cancellations that were asked for here."""
+        if self._counted and self._task is not None:
+            self._counted -= 1
+            self._task.uncancel()
 
     def _give_up(self, coroutine: Coroutine[Any, Any, Any]) -> NoReturn:
         try:
@@ -180,4 +210,12 @@ class Interruption:
     def _interrupt(self, error: BaseException) -> None:
         self._error = error
         if self._task is not None:
+            self._counted += 1
             self._task.cancel()
+
+
+def _only_soft_limit(error: BaseException) -> _SoftTimeLimitError | None:
+    """Return the soft limit that ends the body, also out of a group: asyncio's puts one in that strikes its block."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, _SoftTimeLimitError) else None
