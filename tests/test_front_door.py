@@ -12,8 +12,21 @@ import pytest
 from celery import Celery
 from pico_ioc import DictSource, PicoContainer, component, configuration
 
-import pico_celery
-from pico_celery import CeleryClient, CeleryClientInterceptor, PicoTaskRegistrar, TaskContext, celery, send_task, task
+import pico_celery.errors
+import pico_celery.testing
+import pico_celery_client.testing
+import pico_celery_core.errors
+import pico_celery_worker.testing
+from pico_celery import (
+    CeleryClient,
+    CeleryClientInterceptor,
+    PicoTaskRegistrar,
+    TaskContext,
+    _forwarding,
+    celery,
+    send_task,
+    task,
+)
 
 FORWARDED = {
     "AsyncTask": "pico_celery_worker",
@@ -99,7 +112,7 @@ def test_an_unknown_name_is_an_ordinary_attribute_error(package):
     [("PicoTaskRegistrar", "pico-celery-worker"), ("celery", "pico-celery-client")],
 )
 def test_a_name_of_a_package_that_is_not_installed_says_what_to_install(monkeypatch, name, distribution):
-    monkeypatch.setattr(pico_celery, "find_spec", lambda _: None)
+    monkeypatch.setattr(_forwarding, "find_spec", lambda _: None)
     monkeypatch.delattr(pico_celery, name, raising=False)
     with pytest.raises(ImportError) as error:
         getattr(pico_celery, name)
@@ -114,6 +127,24 @@ def test_the_front_door_loads_a_package_only_when_it_is_asked_for():
         "assert 'pico_celery_client' in sys.modules and 'pico_celery_worker' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_errors_and_test_doubles_are_behind_the_front_door_too():
+    assert pico_celery.errors.__all__ == pico_celery_core.errors.__all__
+    for name in pico_celery.errors.__all__:
+        assert getattr(pico_celery.errors, name) is getattr(pico_celery_core.errors, name)
+    for name in pico_celery.testing.__all__:
+        homes = [home for home in (pico_celery_client.testing, pico_celery_worker.testing) if name in home.__all__]
+        assert [getattr(home, name) for home in homes] == [getattr(pico_celery.testing, name)]
+    doubles = {*pico_celery_client.testing.__all__, *pico_celery_worker.testing.__all__}
+    assert doubles == {*pico_celery.testing.__all__}
+
+
+def test_a_test_double_of_a_package_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(_forwarding, "find_spec", lambda _: None)
+    monkeypatch.delattr(pico_celery.testing, "TaskRunner", raising=False)
+    with pytest.raises(ImportError, match=r"TaskRunner needs pico-celery-worker: pip install pico-celery-worker"):
+        _ = pico_celery.testing.TaskRunner
 
 
 # Wiring

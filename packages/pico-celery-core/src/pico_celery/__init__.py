@@ -1,10 +1,9 @@
 """The front door: every public name of pico-celery, from whichever of its packages is installed."""
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pico_celery_core as _core
+from pico_celery._forwarding import forward
 
 if TYPE_CHECKING:
     from pico_celery_client import (
@@ -59,16 +58,7 @@ _HOMES: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if find_spec(home) is None:
-        distribution = home.replace("_", "-")
-        raise ImportError(f"{name} needs {distribution}: pip install {distribution}", name=home)
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = forward(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -1,15 +1,21 @@
-"""The components of every installed package of pico-celery: what `init(modules=["pico_celery", ...])` finds.
+"""What `init(modules=["pico_celery", ...])` finds: the components of every installed package of pico-celery.
 
-The client and the worker each have a `components` module that ends here too, so naming any of the three packages
-wires the same. What a package exports and is a component, is wired.
+The client and the worker each have a `components` module that names the same, so naming any of the three packages wires
+all that is installed.
 """
 
-from importlib import import_module
 from importlib.util import find_spec
 
-__all__: list[str] = []
+from pico_celery_core import CeleryFactory, CelerySettings
 
-for _package in filter(find_spec, ("pico_celery_core", "pico_celery_client", "pico_celery_worker")):
-    _module = import_module(_package)
-    globals().update({name: getattr(_module, name) for name in _module.__all__})
-    __all__ += _module.__all__  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["CeleryFactory", "CelerySettings"]
+
+if find_spec("pico_celery_client"):
+    from pico_celery_client import CeleryClientInterceptor
+
+    __all__ += ["CeleryClientInterceptor"]
+
+if find_spec("pico_celery_worker"):
+    from pico_celery_worker import PicoTaskRegistrar, TaskContext
+
+    __all__ += ["PicoTaskRegistrar", "TaskContext"]

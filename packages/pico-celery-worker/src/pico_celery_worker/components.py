@@ -1,5 +1,3 @@
 """What `init(modules=["pico_celery_worker", ...])` finds: the components of every installed package of pico-celery."""
 
-from pico_celery import components as _installed
-
-globals().update({name: getattr(_installed, name) for name in _installed.__all__})
+from pico_celery.components import *  # noqa: F403  # pyright: ignore[reportWildcardImportFromLibrary]

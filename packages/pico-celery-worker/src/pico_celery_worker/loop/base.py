@@ -12,9 +12,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from pico_celery_worker.loop import child_tasks as leftovers
 from pico_celery_worker.loop import current_task
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.cancellation import Interruption, set_canceller
 from pico_celery_worker.loop.watchdog import LagWatch, Native
-from pico_celery_worker.pools.job import is_cancelled_by
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +83,9 @@ class Host(ABC):
             )
         outcome: _Outcome[_T] = _Outcome()
         waiter = self._waiter()
-        if interruption is not None:
-            is_cancelled_by(self._call, interruption)
+        set_ours = set_canceller.get()
+        if interruption is not None and set_ours is not None:
+            set_ours(functools.partial(self._call, interruption.cancel))
         context = copy_context()
         context.run(current_task.wait_here)
         name = interruption.label if interruption is not None else None

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import types
 import weakref
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
@@ -17,6 +18,11 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _CLOSE: Final = GeneratorExit()
+
+# Set by a pool that wants to cancel the coroutine for which it waits: called with what cancels it, in any thread.
+set_canceller: Final[ContextVar[Callable[[Callable[[], None]], None] | None]] = ContextVar(
+    "set_canceller", default=None
+)
 
 # Part of kombu has types, and this has not.
 _shown: Any = safe_repr

@@ -23,8 +23,6 @@ _set_aside: Final[WeakKeyDictionary[Any, tuple[Any, Any]]] = WeakKeyDictionary()
 # The main greenlets of the threads that have the trace function.
 _traced: Final[WeakSet[Any]] = WeakSet()
 
-_Trace = Callable[[str, tuple[Any, Any]], Any]
-
 
 class _Exchange:
     """The trace function of one thread.
@@ -33,7 +31,7 @@ class _Exchange:
         previous: The trace function that was there before, called as well.
     """
 
-    def __init__(self, previous: _Trace | None) -> None:
+    def __init__(self, previous: Callable[..., Any] | None) -> None:
         self.previous = previous
 
     def __call__(

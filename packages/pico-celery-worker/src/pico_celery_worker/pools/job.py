@@ -9,15 +9,12 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any, Final
 
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.cancellation import set_canceller
 from pico_celery_worker.pools.outcomes import contained, terminated
 
 _numbers: Final = itertools.count(1)
-
-_current: Final[ContextVar["Job | None"]] = ContextVar("job", default=None)
 
 
 class Job:
@@ -61,7 +58,7 @@ class Job:
     def run(self, target: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a tracer, and tell a cancelled task as a terminated one."""
         self._began = True
-        token = _current.set(self)
+        token = set_canceller.set(self.by)
         try:
             return contained(target)(*args, **kwargs)
         except asyncio.CancelledError as cancelled:
@@ -69,7 +66,7 @@ class Job:
                 raise
             return terminated(cancelled)
         finally:
-            _current.reset(token)
+            set_canceller.reset(token)
             self._ended.set()
 
 
@@ -122,15 +119,3 @@ class Jobs:
             job.cancel()
         for job in jobs:
             job.wait(max(deadline - time.monotonic(), 0))
-
-
-def is_cancelled_by(cancel: Callable[[Callable[..., None]], None], interruption: Interruption) -> None:
-    """Let the current job, if there is one, cancel the coroutine that it waits for.
-
-    Args:
-        cancel: Calls a function on the loop.
-        interruption: Of the coroutine.
-    """
-    job = _current.get()
-    if job is not None:
-        job.by(lambda: cancel(interruption.cancel))
