@@ -10,14 +10,15 @@ Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from celery import bootsteps, signals
 from celery.exceptions import InvalidTaskError
-from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
+from pico_celery_worker.consumer.failures import forget, is_messages, leave, unless_short_of_memory
 from pico_celery_worker.consumer.masking import Mask, is_masked, mask_pool_log, without_body
 from pico_celery_worker.tasks.task import AsyncTask
 
@@ -44,6 +45,8 @@ class IntakeStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         parent.create_task_handler = lambda *args, **options: _guarded(parent, create(*args, **options))
         parent.on_unknown_task = without_body(parent.on_unknown_task)
         parent.on_invalid_task = without_body(parent.on_invalid_task)
+        parent.on_decode_error = unless_short_of_memory(parent.on_decode_error)
+        parent.on_task_request = _begun(parent, parent.on_task_request)
         mask_pool_log()
 
 
@@ -116,31 +119,54 @@ def _expect(condition: bool, problem: str) -> None:
 
 
 def _guarded(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    # A lost connection is not the message's fault. kombu's Redis transport counts KeyError as one.
-    passed_on = (MemoryError, *consumer.connection_errors, *consumer.channel_errors)
     tasks = consumer.app.tasks.items()
     masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
     masks = {name: mask for name, mask in masks.items() if mask.names}
 
     def receive_or_reject(message: Any) -> Any:
         try:
-            try:
-                check(message)
-            except InvalidTaskError as error:
-                return consumer.on_invalid_task(None, message, error)
-            except Exception as error:  # noqa: BLE001
-                # It cannot be decoded, and Celery knows what to do about that.
-                logger.debug("A message cannot be checked: %r", error)
-            else:
-                if masks:
-                    _put_on(masks, message)
+            check(message)
+        except InvalidTaskError as error:
+            return consumer.on_invalid_task(None, message, error)
+        except Exception as error:  # noqa: BLE001
+            # It cannot be decoded, and Celery knows what to do about that.
+            logger.debug("A message cannot be checked: %r", error)
+        else:
+            if masks:
+                _put_on(masks, message)
+        with _settling(consumer, message):
             return receive(message)
-        except passed_on:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, the worker has to live
-            _reject(consumer, message, error)
 
     return receive_or_reject
+
+
+def _begun(consumer: Any, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what begins a request, also where its time comes later, and Celery's timer would only log what fails."""
+
+    def begin_or_leave(request: Any) -> Any:
+        with _settling(consumer, request.message):
+            return begin(request)
+
+    return begin_or_leave
+
+
+@contextmanager
+def _settling(consumer: Any, message: Any) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever it is, the message has to be accounted for
+        if _is_of_the_connection(consumer, error):
+            raise
+        if is_messages(error, message, consumer.app):
+            _reject(consumer, message, error)
+        else:
+            leave(message, error)
+
+
+def _is_of_the_connection(consumer: Any, error: Exception) -> bool:
+    # kombu's Redis transport counts KeyError among them, which anything may raise.
+    lost = (*consumer.connection_errors, *consumer.channel_errors)
+    return isinstance(error, lost) and not isinstance(error, KeyError)
 
 
 def _put_on(masks: Mapping[str, Mask], message: Any) -> None:
@@ -154,9 +180,7 @@ def _put_on(masks: Mapping[str, Mask], message: Any) -> None:
 def _reject(consumer: Any, message: Any, error: Exception) -> None:
     headers = _shown(message.headers)[:_LONGEST_HEADERS]
     logger.error("A message cannot be received and is rejected: %r. Its headers: %s", error, headers, exc_info=error)
-    request = next((known for known in tuple(state.requests.values()) if known.message is message), None)
-    if request is not None:
-        state.task_ready(request)
+    forget(message)
     if not message.acknowledged:
         message.reject_log_error(logger, consumer.connection_errors)
     signals.task_rejected.send(sender=consumer, message=message, exc=error)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
+from celery.exceptions import ImproperlyConfigured
 from pico_ioc import PicoContainer
 
 from pico_celery_core.settings import seconds
@@ -61,8 +62,9 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         parent.steps.insert(0, self)
         return True
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002
+    def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
+        _check_autoscale(parent, self._pool)
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
@@ -116,6 +118,21 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             logger.exception("Closing the container failed")
         finally:
             close_host()
+
+
+def _check_autoscale(worker: Any, pool: str) -> None:
+    """See that a pool can change its size, before Celery would fail to have it do so with the first message.
+
+    Raises:
+        ImproperlyConfigured: If it cannot.
+    """
+    if getattr(worker, "autoscale", None) and not (hasattr(worker.pool, "grow") and hasattr(worker.pool, "shrink")):
+        problem = (
+            f"--autoscale cannot be used with the {pool or type(worker.pool).__module__} pool, whose size is fixed. "
+            "Start the worker without it, or with gevent, eventlet, threads or prefork, which can grow and shrink."
+        )
+        logger.critical("The worker cannot start: %s", problem)
+        raise ImproperlyConfigured(problem)
 
 
 def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor]) -> None:
