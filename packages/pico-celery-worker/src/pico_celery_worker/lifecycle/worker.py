@@ -36,7 +36,7 @@ _SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
-_POOLS: Final = {
+POOLS: Final = {
     "celery.concurrency.gevent": "pico_celery_worker.pools.gevent:TaskPool",
     "celery.concurrency.eventlet": "pico_celery_worker.pools.eventlet:TaskPool",
     "celery.concurrency.solo": "pico_celery_worker.pools.solo:TaskPool",
@@ -64,7 +64,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
-        _check_autoscale(parent, self._pool)
+        check_autoscale(parent)
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
@@ -120,13 +120,20 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             close_host()
 
 
-def _check_autoscale(worker: Any, pool: str) -> None:
-    """See that a pool can change its size, before Celery would fail to have it do so with the first message.
+def check_autoscale(worker: Any) -> None:
+    """See that a worker's pool can change its size, before Celery would fail to have it do so with the first message.
+
+    Args:
+        worker: Celery's worker.
 
     Raises:
         ImproperlyConfigured: If it cannot.
     """
-    if getattr(worker, "autoscale", None) and not (hasattr(worker.pool, "grow") and hasattr(worker.pool, "shrink")):
+    if not worker.autoscale:
+        return
+    pool = pool_name(worker.pool_cls)
+    # A pool of processes has both as soon as it has begun.
+    if pool != _PREFORK and not (hasattr(worker.pool, "grow") and hasattr(worker.pool, "shrink")):
         problem = (
             f"--autoscale cannot be used with the {pool or type(worker.pool).__module__} pool, whose size is fixed. "
             "Start the worker without it, or with gevent, eventlet, threads or prefork, which can grow and shrink."
@@ -151,9 +158,9 @@ def _choose_pool(sender: Any, **_: Any) -> None:
     pool_cls = get_implementation(sender.pool_cls)
     is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
     # One that somebody else has derived from Celery's is left as it is.
-    if pool_cls.__module__ in _POOLS:
+    if pool_cls.__module__ in POOLS:
         limits = ("pico_cancel_timeout", "pico_cleanup_timeout")
-        ours: Any = get_implementation(_POOLS[pool_cls.__module__])
+        ours: Any = get_implementation(POOLS[pool_cls.__module__])
         ours.terminate_timeout = sum(seconds(sender.app, limit) for limit in limits)
         sender.pool_cls = ours
     if is_green:
