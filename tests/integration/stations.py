@@ -86,7 +86,7 @@ class Station:
         return self.app.backend.get_state(task_id)
 
     def consumers(self) -> int:
-        """How many consumers RabbitMQ counts, among them those whose end it has not noticed yet; with Redis always 1."""
+        """How many consumers RabbitMQ counts, also those whose end it has not noticed yet; with Redis always 1."""
         if self.kind == "redis":
             return 1
         with self.app.connection_for_read() as connection, connection.channel() as channel:

@@ -353,21 +353,19 @@ def test_a_task_that_was_put_back_is_run_again(run, deliveries, runs):
 
 
 @pytest.mark.parametrize("channel", [Channel, RedisChannel])
-@pytest.mark.parametrize(("requeue", "answer"), [(None, "acknowledged"), (False, "rejected")])
+@pytest.mark.parametrize("requeue", [None, False])
 @pytest.mark.parametrize("keeps", [True, False])
-def test_an_answer_that_was_lost_on_its_way_is_given_again(run, channel, requeue, answer, keeps, monkeypatch):
+def test_an_answer_that_was_lost_on_its_way_is_given_again(run, deliveries, channel, requeue, keeps):
     """RabbitMQ never got it, or another worker had Redis give the message out again before it came."""
-    own = Deliveries()
-    if keeps:
-        own.keep(Gate())
-    monkeypatch.setattr(request_module, "deliveries", own)
+    deliveries.are_kept = keeps
     request = run(channel())
     state.task_ready(request)
     settle(request, requeue)
-    assert request.message.channel.answers == [answer]
+    given = request.message.channel.answers
+    assert given == ["acknowledged" if requeue is None else "rejected"]
     new = again(request.message, channel())
-    assert take_over(own, new)
-    assert new.channel.answers == [answer]
+    assert take_over(deliveries, new)
+    assert new.channel.answers == given
 
 
 def test_what_was_settled_is_remembered_for_a_while(run, deliveries, monkeypatch):
