@@ -201,7 +201,7 @@ class Deliveries:
         """
         key = identity(message)
         self.answers.pop(key, None)
-        running = next((r for r in tuple(state.active_requests) if identity(r.message) == key), None)
+        running: Any = next((r for r in tuple(state.active_requests) if identity(r.message) == key), None)
         renew = getattr(running, "renew", None)
         if self.are_kept and renew is not None and not running.acknowledged:
             renew(message, ack, reject)
