@@ -1,3 +1,4 @@
+# pyright: basic, reportArgumentType=false
 """Settings that stand where nothing reads them draw a warning with the place that is meant."""
 
 import json

@@ -1,8 +1,10 @@
+# pyright: basic, reportArgumentType=false
 """`pico check` finds what is wrong, and nothing in a good app."""
 
 import inspect
 import time
 from time import sleep
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -262,7 +264,7 @@ class TestBlockingCalls:
         class Clock:
             async def sleep(self, seconds: float) -> None: ...
 
-        async def work(clock: Clock, urlopen: object) -> None:
+        async def work(clock: Clock, urlopen: Any) -> None:
             def later() -> None:
                 time.sleep(1)
 
@@ -277,7 +279,7 @@ class TestBlockingCalls:
         assert self.names(work) == []
 
     def test_a_name_of_the_function_itself_hides_that_of_the_module(self):
-        async def work(time: object) -> None:
+        async def work(time: Any) -> None:
             time.sleep(1)
             [sleep(1) for sleep in ()]
 
