@@ -10,7 +10,7 @@ Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -151,7 +151,7 @@ def _begun(consumer: Any, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def _settling(consumer: Any, message: Any) -> Iterator[None]:
+def _settling(consumer: Any, message: Any) -> Generator[None]:
     try:
         yield
     except Exception as error:  # whatever it is, the message has to be accounted for
