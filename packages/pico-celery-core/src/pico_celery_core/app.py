@@ -5,6 +5,7 @@ import logging
 from celery import Celery
 from pico_ioc import PicoContainer, factory, provides
 
+from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.settings import CelerySettings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -40,5 +41,6 @@ class CeleryFactory:
                 return own
         app = Celery("pico_celery")
         app.conf.update(settings.as_celery())
+        store_failures_in_full(app)
         logger.debug("Made the Celery app from %r", settings)
         return app
