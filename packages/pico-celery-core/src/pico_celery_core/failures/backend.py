@@ -87,8 +87,9 @@ def store_failures_in_full(app: Celery) -> None:
         >>> isinstance(app.backend, FailuresInFull)
         True
     """
-    if not isinstance(app.backend_cls, _Choice):
-        app.backend_cls = _Choice(app.backend_cls)
+    changed: Any = app
+    if not isinstance(changed.backend_cls, _Choice):
+        changed.backend_cls = _Choice(changed.backend_cls)
 
 
 class _Choice:
