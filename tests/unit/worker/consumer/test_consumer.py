@@ -243,7 +243,7 @@ def test_what_runs_is_held_before_its_connection_is_given_up(lose):
         assert lose() == ["held", "collected", "closed"]
 
 
-@pytest.mark.parametrize("kind", [PicoConsumer, GreenConsumer])
+@pytest.mark.parametrize("kind", [ReliableConsumer, GreenConsumer])
 def test_what_was_settled_is_remembered_beyond_a_lost_connection(lose, deliveries, kind):
     deliveries.settled.note(("key",), False)
     with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):

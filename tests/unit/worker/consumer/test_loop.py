@@ -65,9 +65,10 @@ class Consumer:
         self.qos: Any = SimpleNamespace(prev=1, value=1, update=lambda: self.done.append("prefetch updated"))
         self.task_consumer: Any = SimpleNamespace(consume=lambda: self.done.append("consume"))
         self.pool = SimpleNamespace(is_green=True)
+        self.receive: Any = self.done.append
 
-    def create_task_handler(self) -> str:
-        return "receive"
+    def create_task_handler(self) -> Any:
+        return self.receive
 
     def on_ready(self) -> None:
         self.done.append("ready")
@@ -109,8 +110,9 @@ def nothing(_: Consumer) -> Exception:
 def test_messages_are_received_until_the_worker_stops():
     consumer = consumer_that(nothing, lambda _: None)
     ReceiveLoop(consumer).run()
-    assert consumer.task_consumer.on_message == "receive"
     assert consumer.done == ["consume", "ready", *["pending operations"] * 3]
+    consumer.task_consumer.on_message("a message")
+    assert consumer.done[-1] == "a message"
     assert consumer.connection.asked == [("read", 2.0)] * 3
 
 
@@ -167,6 +169,20 @@ def test_heartbeats_are_checked_only_while_the_loop_reads():
     consumer.perform_pending_operations = consumer.tick  # type: ignore[method-assign]
     ReceiveLoop(consumer).run()
     assert consumer.connection.asked == ["send", ("read", 2.0), ("check", 2.0), "send", ("read", 2.0)]
+
+
+def test_heartbeats_are_not_checked_while_a_message_waits_for_a_free_slot():
+    def receive(_: Any) -> None:
+        consumer.tick()
+
+    def deliver(it: Consumer) -> None:
+        it.task_consumer.on_message("a message")
+        it.tick()
+
+    consumer = consumer_that(deliver)
+    consumer.receive = receive
+    ReceiveLoop(consumer).run()
+    assert consumer.connection.asked == [("read", 2.0), "send", ("check", 2.0), ("read", 2.0)]
 
 
 def test_heartbeats_of_events_are_read_and_checked_without_waiting():

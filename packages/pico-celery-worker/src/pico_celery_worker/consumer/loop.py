@@ -26,6 +26,7 @@ class ReceiveLoop:
         self._consumer = consumer
         self._connection = consumer.connection
         self._rate: float = consumer.amqheartbeat_rate
+        self._receive_message: Any = None
         self._is_reading = False
         self._lost: Exception | None = None
         self._ticks: list[Any] = []
@@ -37,7 +38,8 @@ class ReceiveLoop:
             Exception: If the connection is lost.
         """
         consumer = self._consumer
-        consumer.task_consumer.on_message = consumer.create_task_handler()
+        self._receive_message = consumer.create_task_handler()
+        consumer.task_consumer.on_message = self._on_message
         consumer.task_consumer.consume()
         consumer.on_ready()
         self._start_heartbeats()
@@ -52,6 +54,12 @@ class ReceiveLoop:
             # Not where the worker stops: RabbitMQ needs heartbeats while tasks end and are acknowledged.
             self._stop_heartbeats()
             raise
+
+    def _on_message(self, message: Any) -> None:
+        # It is called while the connection is read, and may have to wait for a free slot in the pool.
+        self._is_reading = False
+        self._receive_message(message)
+        self._is_reading = True
 
     def _receive(self) -> None:
         if self._lost is not None:
