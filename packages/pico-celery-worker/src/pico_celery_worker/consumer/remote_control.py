@@ -30,10 +30,8 @@ class RemoteControl(Control):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        self.box = ReconnectingMailbox(parent)
-        self.start = self.box.start
-        self.stop = self.box.stop
-        self.shutdown = self.box.shutdown
+        box: Any = ReconnectingMailbox(parent)
+        self.box, self.start, self.stop, self.shutdown = box, box.start, box.stop, box.shutdown
 
 
 class ReconnectingMailbox(gPidbox):  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery
 from celery.worker import state
 from greenlet import GreenletExit
 
@@ -16,7 +15,7 @@ def pool_name(pool_cls: Any) -> str:
     return next((m.rpartition(".")[2] for m in modules if m.startswith("celery.concurrency.")), "")
 
 
-def termination_timeout(app: Celery) -> float:
+def termination_timeout(app: Any) -> float:
     """Return for how long to wait for terminated tasks to end, in seconds.
 
     Args:
