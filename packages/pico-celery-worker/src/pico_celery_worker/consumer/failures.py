@@ -7,7 +7,7 @@ Read in Celery 5.7.0; tests/unit/worker/consumer/test_failures.py holds it to Ce
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from celery.platforms import EX_FAILURE
@@ -68,16 +68,6 @@ def forget(message: Any) -> None:
         state.task_ready(request)
 
 
-def unless_short_of_memory(refuse: Callable[[Any, Exception], Any]) -> Callable[[Any, Exception], Any]:
-    """Return what is done about a message that cannot be decoded, unless that takes more memory than there is.
-
-    Args:
-        refuse: What Celery does about it: it is acknowledged, and gone.
-    """
-
-    def refuse_or_leave(message: Any, error: Exception) -> Any:
-        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-            return leave(message, error)
-        return refuse(message, error)
-
-    return refuse_or_leave
+def is_short_of_memory(error: Exception) -> bool:
+    """Tell whether a message could not be decoded for the lack of memory. kombu wraps what its codecs raise."""
+    return isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError)

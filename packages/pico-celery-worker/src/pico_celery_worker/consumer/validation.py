@@ -14,12 +14,12 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from celery import bootsteps, signals
+from celery import signals
 from celery.exceptions import InvalidTaskError
 from kombu.utils.encoding import safe_repr
 
-from pico_celery_worker.consumer.failures import forget, is_messages, leave, unless_short_of_memory
-from pico_celery_worker.consumer.masking import Mask, is_masked, mask_pool_log, without_body
+from pico_celery_worker.consumer.failures import forget, is_messages, leave
+from pico_celery_worker.consumer.masking import Mask, is_masked
 from pico_celery_worker.tasks.task import AsyncTask
 
 logger = logging.getLogger(__name__)
@@ -33,21 +33,57 @@ _LINKS: Final = ("callbacks", "errbacks", "chain")
 _shown: Any = safe_repr
 
 
-class IntakeStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Stands between the broker and Celery's own reception of messages."""
+def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what receives a message if it is well-formed, and rejects it otherwise.
 
-    requires = ("celery.worker.consumer:Tasks",)
+    Args:
+        consumer: Celery's consumer.
+        receive: Receives a message: Celery's own reception.
+    """
+    tasks = consumer.app.tasks.items()
+    masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
+    masks = {name: mask for name, mask in masks.items() if mask.names}
 
-    def __init__(self, parent: Any, **kwargs: Any) -> None:
-        super().__init__(parent, **kwargs)
-        # Celery asks for it each time it has connected.
-        create = parent.create_task_handler
-        parent.create_task_handler = lambda *args, **options: _guarded(parent, create(*args, **options))
-        parent.on_unknown_task = without_body(parent.on_unknown_task)
-        parent.on_invalid_task = without_body(parent.on_invalid_task)
-        parent.on_decode_error = unless_short_of_memory(parent.on_decode_error)
-        parent.on_task_request = _begun(parent, parent.on_task_request)
-        mask_pool_log()
+    def receive_or_reject(message: Any) -> Any:
+        try:
+            check(message)
+        except InvalidTaskError as error:
+            return consumer.on_invalid_task(None, message, error)
+        except Exception as error:  # noqa: BLE001
+            # It cannot be decoded, and Celery knows what to do about that.
+            logger.debug("A message cannot be checked: %r", error)
+        else:
+            if masks:
+                _put_on(masks, message)
+        with accounting_for(consumer, message):
+            return receive(message)
+
+    return receive_or_reject
+
+
+@contextmanager
+def accounting_for(consumer: Any, message: Any) -> Generator[None]:
+    """Reject a message, or leave it with the broker and end the worker, where what is done about it fails.
+
+    Args:
+        consumer: Celery's consumer.
+        message: The message.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever it is, the message has to be accounted for
+        if _is_of_the_connection(consumer, error):
+            raise
+        if is_messages(error, message, consumer.app):
+            _reject(consumer, message, error)
+        else:
+            leave(message, error)
+
+
+def _is_of_the_connection(consumer: Any, error: Exception) -> bool:
+    # kombu's Redis transport counts KeyError among them, which anything may raise.
+    lost = (*consumer.connection_errors, *consumer.channel_errors)
+    return isinstance(error, lost) and not isinstance(error, KeyError)
 
 
 def check(message: Any) -> None:
@@ -116,57 +152,6 @@ def _check_call(args: Any, kwargs: Any) -> None:
 def _expect(condition: bool, problem: str) -> None:
     if not condition:
         raise InvalidTaskError(problem)
-
-
-def _guarded(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    tasks = consumer.app.tasks.items()
-    masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
-    masks = {name: mask for name, mask in masks.items() if mask.names}
-
-    def receive_or_reject(message: Any) -> Any:
-        try:
-            check(message)
-        except InvalidTaskError as error:
-            return consumer.on_invalid_task(None, message, error)
-        except Exception as error:  # noqa: BLE001
-            # It cannot be decoded, and Celery knows what to do about that.
-            logger.debug("A message cannot be checked: %r", error)
-        else:
-            if masks:
-                _put_on(masks, message)
-        with _settling(consumer, message):
-            return receive(message)
-
-    return receive_or_reject
-
-
-def _begun(consumer: Any, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what begins a request, also where its time comes later, and Celery's timer would only log what fails."""
-
-    def begin_or_leave(request: Any) -> Any:
-        with _settling(consumer, request.message):
-            return begin(request)
-
-    return begin_or_leave
-
-
-@contextmanager
-def _settling(consumer: Any, message: Any) -> Generator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever it is, the message has to be accounted for
-        if _is_of_the_connection(consumer, error):
-            raise
-        if is_messages(error, message, consumer.app):
-            _reject(consumer, message, error)
-        else:
-            leave(message, error)
-
-
-def _is_of_the_connection(consumer: Any, error: Exception) -> bool:
-    # kombu's Redis transport counts KeyError among them, which anything may raise.
-    lost = (*consumer.connection_errors, *consumer.channel_errors)
-    return isinstance(error, lost) and not isinstance(error, KeyError)
 
 
 def _put_on(masks: Mapping[str, Mask], message: Any) -> None:

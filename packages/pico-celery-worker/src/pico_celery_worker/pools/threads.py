@@ -10,21 +10,19 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 from celery.concurrency import thread as celery_thread
 from celery.concurrency.base import apply_target
 
-from pico_celery_worker.pools import is_stopping, unless_stopping
+from pico_celery_worker.pools import is_stopping, termination_timeout, unless_stopping
 from pico_celery_worker.pools.job import Jobs
 from pico_celery_worker.pools.outcomes import told
 
 
 class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no types
     """Celery's threads pool, in which the coroutine of an async task can be cancelled."""
-
-    terminate_timeout: float = 30
-    """How long terminated tasks may take to end, in seconds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Celery's makes an executor of a fixed size, which may not be 0, where `--autoscale=20,0` begins.
@@ -35,6 +33,11 @@ class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no t
         self._waiting: deque[Callable[[], Any]] = deque()
         self._running = 0
         self._lock = threading.RLock()  # what has ended at once is noted while the next is begun
+
+    @cached_property
+    def terminate_timeout(self) -> float:
+        """How long terminated tasks may take to end, in seconds."""
+        return termination_timeout(self.app)
 
     def on_apply(
         self,
