@@ -1,6 +1,7 @@
 """The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -8,12 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from greenlet import getcurrent
 
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.transports import use_ours
+
+logger = logging.getLogger(__name__)
 
 # As many greenlets send answers at a time, each by a connection of its own.
 _ANSWERING: Final = 16
@@ -86,6 +90,24 @@ class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, self.channel_errors) or isinstance(exc.__cause__, self.channel_errors):
             time.sleep(_PAUSE)
+
+    def cancel_active_requests(self) -> None:
+        """Cancel what runs, as the worker stops. A task whose message is gone counts as revoked.
+
+        Celery 5.7 says of such a task that it will be tried again, which it never is: nobody has its message.
+        """
+        active = tuple(state.active_requests)
+        gone = [request for request in active if request.acknowledged and not request.task.acks_late]
+        super().cancel_active_requests()
+        for request in gone:
+            context = request._context  # noqa: SLF001  # as where Celery announces that a task is revoked
+            try:
+                # What has succeeded meanwhile remains a success.
+                request.task.backend.mark_as_revoked(request.id, "terminated", context, request.store_errors)
+            except Exception as error:  # noqa: BLE001
+                # The next would keep the worker waiting for as long.
+                logger.error("The result backend cannot be told of tasks that are cancelled: %r", error)
+                return
 
     def _outlasting_refusals(self, loop: Callable[..., Any]) -> Callable[..., Any]:
         """Return Celery's loop, which connects again where the broker refuses something.

@@ -18,6 +18,7 @@ from pico_celery_worker.consumer.defaults import (
 )
 from pico_celery_worker.consumer.heartbeats import HeartbeatStep
 from pico_celery_worker.consumer.remote_control import RemoteControlStep
+from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.consumer.validation import IntakeStep
 from pico_celery_worker.consumer.visibility import RedeliveryStep
 from pico_celery_worker.container.shutdown import close
@@ -55,6 +56,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         self._app: Celery = parent.app
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
+        outlast_refusals(self._app)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
