@@ -16,7 +16,8 @@ from pico_ioc import component
 from pico_celery import task
 from pico_celery_core.sensitive import Sensitive
 from pico_celery_worker.consumer import validation as intake
-from pico_celery_worker.consumer.validation import IntakeStep, check
+from pico_celery_worker.consumer.consumer import ReliableConsumer
+from pico_celery_worker.consumer.validation import check, rejecting_malformed
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.requests import Channel, consumer_of, message_of, request_of
 
@@ -131,7 +132,7 @@ def test_names_of_keyword_arguments_are_texts():
 def consumer() -> Iterator[Any]:
     state.reset_state()
     app = app_of(Tasks, broker_url="memory://", backend_url="cache+memory://")
-    made = consumer_of(app)
+    made = consumer_of(app, kind=ReliableConsumer)
     made.update_strategies()
     yield made
     app.close()
@@ -153,10 +154,8 @@ def answers(received: Any) -> list[str]:
 
 
 def receiving(consumer: Any, receive: Callable[[Any], Any]) -> Any:
-    """Put the step before something else than Celery's reception."""
-    consumer.create_task_handler = lambda: receive
-    IntakeStep(consumer)
-    return consumer.create_task_handler()
+    """Put the check before something else than Celery's reception."""
+    return rejecting_malformed(consumer, receive)
 
 
 def test_a_message_is_received_as_celery_receives_it(consumer, rejected):

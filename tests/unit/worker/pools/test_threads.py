@@ -35,8 +35,8 @@ class Told:
 
 
 @pytest.fixture
-def pool() -> Iterator[threads.TaskPool]:
-    pool = threads.TaskPool(limit=2)
+def pool(app) -> Iterator[threads.TaskPool]:
+    pool = threads.TaskPool(limit=2, app=app)
     pool.start()
     yield pool
     pool.stop()

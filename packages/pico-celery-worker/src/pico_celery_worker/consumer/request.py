@@ -6,10 +6,9 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
-from pico_celery_core.settings import seconds
 from pico_celery_worker.consumer.masking import is_masked
 from pico_celery_worker.consumer.unacked import deliveries
-from pico_celery_worker.pools import is_ending
+from pico_celery_worker.pools import is_ending, termination_timeout
 from pico_celery_worker.pools.outcomes import raised
 
 
@@ -66,8 +65,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         """
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
-            app: Any = self.app
-            kill(self.worker_pid, seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout"))
+            kill(self.worker_pid, termination_timeout(self.app))
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)

@@ -7,20 +7,17 @@ from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
+from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
 from pico_celery_core.settings import seconds
-from pico_celery_worker.consumer.consumer import GreenConsumer, PicoConsumer
+from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
     prepare_broker,
     prepare_result_backend,
 )
-from pico_celery_worker.consumer.heartbeats import HeartbeatStep
-from pico_celery_worker.consumer.remote_control import RemoteControlStep
 from pico_celery_worker.consumer.results import outlast_refusals
-from pico_celery_worker.consumer.validation import IntakeStep
-from pico_celery_worker.consumer.visibility import RedeliveryStep
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
@@ -125,7 +122,6 @@ def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor])
     steps: set[Any] = vars(app)["steps"]["worker"]
     steps.difference_update([step for step in steps if isinstance(step, type) and issubclass(step, ContainerStep)])
     steps.add(type("ContainerStep", (ContainerStep,), {"container": container, "executors": executors}))
-    vars(app)["steps"]["consumer"].update((HeartbeatStep, IntakeStep, RedeliveryStep, RemoteControlStep))
     signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
 
 
@@ -137,12 +133,8 @@ def _choose_pool(sender: Any, **_: Any) -> None:
     is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
     # One that somebody else has derived from Celery's is left as it is.
     if pool_cls.__module__ in _POOLS:
-        limits = ("pico_cancel_timeout", "pico_cleanup_timeout")
-        ours: Any = get_implementation(_POOLS[pool_cls.__module__])
-        ours.terminate_timeout = sum(seconds(sender.app, limit) for limit in limits)
-        sender.pool_cls = ours
+        sender.pool_cls = get_implementation(_POOLS[pool_cls.__module__])
     if is_green:
         let_others_run_while_connecting()
     prepare_broker(sender.app)
-    if sender.consumer_cls == "celery.worker.consumer:Consumer":
-        sender.consumer_cls = GreenConsumer if is_green else PicoConsumer
+    sender.consumer_cls = derive_consumer(symbol_by_name(sender.consumer_cls), is_green)

@@ -4,12 +4,13 @@ tests/unit/worker/pools/test_threads.py holds it to Celery's own.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from celery.concurrency import thread as celery_thread
 from celery.concurrency.base import apply_target
 
-from pico_celery_worker.pools import is_stopping, unless_stopping
+from pico_celery_worker.pools import is_stopping, termination_timeout, unless_stopping
 from pico_celery_worker.pools.job import Jobs
 from pico_celery_worker.pools.outcomes import told
 
@@ -17,12 +18,14 @@ from pico_celery_worker.pools.outcomes import told
 class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no types
     """Celery's threads pool, in which the coroutine of an async task can be cancelled."""
 
-    terminate_timeout: float = 30
-    """How long terminated tasks may take to end, in seconds."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._jobs = Jobs()
+
+    @cached_property
+    def terminate_timeout(self) -> float:
+        """How long terminated tasks may take to end, in seconds."""
+        return termination_timeout(self.app)
 
     def on_apply(
         self,
