@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -213,7 +213,7 @@ class _Outlasting:
 
 
 @contextmanager
-def _one_attempt() -> Iterator[None]:
+def _one_attempt() -> Generator[None]:
     """Keep Celery from trying again by itself."""
     token = _attempting.set(True)
     try:
