@@ -55,10 +55,12 @@ def outlast_refusals(app: Celery) -> None:
     Args:
         app: A worker's app. Its backend is made anew.
     """
-    kind, url = by_url(app.backend_cls or app.conf.result_backend, app.loader)
-    if not issubclass(kind, _Outlasting):
+    make, url = by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    backend = make(app=app, url=url)
+    kind = type(backend)
+    if not isinstance(backend, _Outlasting):
         # Celery has classes looked up by their names, of which clients ask.
-        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "url_of_app": url}
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "url_of_app": backend.url}
         app.backend_cls = kind = type(kind.__name__, (_Outlasting, kind), names)
     # One that was made before, for instance by an application that has sent something, would remain.
     vars(app)["_backend_cache"] = None
