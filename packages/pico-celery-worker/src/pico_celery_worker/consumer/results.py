@@ -61,10 +61,12 @@ def outlast_refusals(app: Celery) -> None:
     if not isinstance(backend, _Outlasting):
         # Celery has classes looked up by their names, of which clients ask.
         names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "url_of_app": backend.url}
-        app.backend_cls = kind = type(kind.__name__, (_Outlasting, kind), names)
+        kind = type(kind.__name__, (_Outlasting, kind), names)
+        vars(app)["backend_cls"] = kind
     # One that was made before, for instance by an application that has sent something, would remain.
+    # tests/unit/worker/consumer/test_results.py holds Celery to these names.
     vars(app)["_backend_cache"] = None
-    app._backend = kind(app=app)  # noqa: SLF001  # tests/unit/worker/consumer/test_results.py holds Celery to it
+    app._backend = kind(app=app)  # noqa: SLF001
 
 
 class _Outlasting:
