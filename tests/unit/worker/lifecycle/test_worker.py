@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
+from celery.exceptions import ImproperlyConfigured
 from celery.worker.consumer import Consumer
 from pico_ioc import PicoContainer, cleanup, component, configure
 
@@ -16,7 +17,7 @@ from pico_celery_worker import loop as hosts
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
 from pico_celery_worker.lifecycle import worker as lifecycle
-from pico_celery_worker.lifecycle.worker import ContainerStep, attach
+from pico_celery_worker.lifecycle.worker import POOLS, ContainerStep, attach
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools.gevent import TaskPool
 from tests.unit.worker.applications import application
@@ -55,6 +56,8 @@ class Worker:
         self.pool_cls: Any = get_implementation(pool)
         self.consumer_cls: Any = "celery.worker.consumer:Consumer"
         self.steps: list[Any] = [object()]
+        self.autoscale: Any = None
+        self.pool: Any = None
         vars(self).update(attributes)
 
     def step(self) -> Any:
@@ -286,3 +289,19 @@ def test_a_worker_without_tasks_of_ours_is_left_alone(make):
 
 def test_celerys_step_is_what_ours_is():
     assert issubclass(ContainerStep, bootsteps.StartStopStep)
+
+
+@pytest.mark.parametrize(("pool", "starts"), [("gevent", True), ("threads", True), ("prefork", True), ("solo", False)])
+def test_a_pool_of_a_fixed_size_is_not_to_be_scaled(make, caplog, pool, starts):
+    pool_cls = get_implementation(POOLS.get(get_implementation(pool).__module__, pool))
+    worker = make(pool, autoscale=(2, 1))
+    worker.pool = SimpleNamespace() if pool == "prefork" else pool_cls(1)
+    if starts:
+        lifecycle.check_autoscale(worker)
+        return
+    with pytest.raises(
+        ImproperlyConfigured, match="--autoscale cannot be used with the solo pool, whose size is fixed"
+    ):
+        worker.step().start(worker)
+    assert "The worker cannot start: --autoscale" in caplog.text
+    assert log == []

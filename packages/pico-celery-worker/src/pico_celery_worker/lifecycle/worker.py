@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
+from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
@@ -17,6 +18,7 @@ from pico_celery_worker.consumer.defaults import (
     prepare_broker,
     prepare_result_backend,
 )
+from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
@@ -32,7 +34,7 @@ _SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
-_POOLS: Final = {
+POOLS: Final = {
     "celery.concurrency.gevent": "pico_celery_worker.pools.gevent:TaskPool",
     "celery.concurrency.eventlet": "pico_celery_worker.pools.eventlet:TaskPool",
     "celery.concurrency.solo": "pico_celery_worker.pools.solo:TaskPool",
@@ -52,14 +54,16 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         self._app: Celery = parent.app
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
+        outlast_refusals(self._app)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
         parent.steps.insert(0, self)
         return True
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002
+    def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
+        check_autoscale(parent)
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
@@ -115,6 +119,28 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             close_host()
 
 
+def check_autoscale(worker: Any) -> None:
+    """See that a worker's pool can change its size, before Celery would fail to have it do so with the first message.
+
+    Args:
+        worker: Celery's worker.
+
+    Raises:
+        ImproperlyConfigured: If it cannot.
+    """
+    if not worker.autoscale:
+        return
+    pool = pool_name(worker.pool_cls)
+    # A pool of processes has both as soon as it has begun.
+    if pool != _PREFORK and not (hasattr(worker.pool, "grow") and hasattr(worker.pool, "shrink")):
+        problem = (
+            f"--autoscale cannot be used with the {pool or type(worker.pool).__module__} pool, whose size is fixed. "
+            "Start the worker without it, or with gevent, eventlet, threads or prefork, which can grow and shrink."
+        )
+        logger.critical("The worker cannot start: %s", problem)
+        raise ImproperlyConfigured(problem)
+
+
 def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor]) -> None:
     """Let the app's workers close the container when they stop. A newer container of the app replaces an older."""
     steps: set[Any] = vars(app)["steps"]["worker"]
@@ -130,8 +156,8 @@ def _choose_pool(sender: Any, **_: Any) -> None:
     pool_cls = get_implementation(sender.pool_cls)
     is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
     # One that somebody else has derived from Celery's is left as it is.
-    if pool_cls.__module__ in _POOLS:
-        sender.pool_cls = get_implementation(_POOLS[pool_cls.__module__])
+    if pool_cls.__module__ in POOLS:
+        sender.pool_cls = get_implementation(POOLS[pool_cls.__module__])
     if is_green:
         let_others_run_while_connecting()
     prepare_broker(sender.app)
