@@ -18,6 +18,7 @@ from pico_celery_worker.consumer.defaults import (
     prepare_broker,
     prepare_result_backend,
 )
+from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
@@ -53,6 +54,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         self._app: Celery = parent.app
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
+        outlast_refusals(self._app)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
