@@ -18,6 +18,7 @@ from pico_celery_worker.consumer.consumer import GreenConsumer, PicoConsumer
 from pico_celery_worker.consumer.heartbeats import HeartbeatStep
 from pico_celery_worker.consumer.validation import IntakeStep
 from pico_celery_worker.consumer.visibility import RedeliveryStep
+from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle import worker as lifecycle
 from pico_celery_worker.lifecycle.worker import ContainerStep, attach
 from pico_celery_worker.loop import close_host, current_host
@@ -151,7 +152,8 @@ def fail_to_prepare(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    monkeypatch.setattr(type(step), "executors", [SimpleNamespace(plan=SimpleNamespace(prepare=prepare))])
+    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=SimpleNamespace(key=Tasks))
+    monkeypatch.setattr(type(step), "executors", [executor])
 
 
 def test_a_container_that_cannot_be_closed_is_logged(make, monkeypatch, caplog):
@@ -193,7 +195,7 @@ def test_a_prefork_child_that_cannot_make_what_tasks_need_lives(make, monkeypatc
 
 @pytest.mark.parametrize(("pool", "warns"), [("prefork", True), ("solo", True), ("threads", False)])
 def test_pools_that_run_one_task_at_a_time_are_warned_of(make, pool, warns, caplog):
-    caplog.set_level(logging.WARNING, lifecycle.logger.name)
+    caplog.set_level(logging.WARNING, startup.logger.name)
     worker = make(pool)
     step = worker.step()
     step.start(worker)
