@@ -5,7 +5,14 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from pico_celery_core.errors import DeclarationError, TaskNameError
-from pico_celery_core.metadata import SEND_ATTRIBUTE, TASK_ATTRIBUTE, SendSpec, TaskSpec, static_method_error
+from pico_celery_core.metadata import (
+    SEND_ATTRIBUTE,
+    TASK_ATTRIBUTE,
+    SendSpec,
+    TaskSpec,
+    declare_task,
+    static_method_error,
+)
 from pico_celery_core.options import PUBLISH_TIMEOUT, SendOptions, TaskOptions, check_send_options, check_task_options
 from pico_celery_core.sender import sender
 
@@ -70,7 +77,7 @@ def task(name: str, **options: Unpack[TaskOptions]) -> Callable[[_Handler], _Han
         if hasattr(handler, TASK_ATTRIBUTE) or hasattr(handler, SEND_ATTRIBUTE):
             problem, hint = "it is a task already", "One method has one task name: write a second method."
             raise DeclarationError(f"@task({name!r})", _describe(handler), problem, hint)
-        setattr(handler, TASK_ATTRIBUTE, spec)
+        declare_task(handler, spec)
         return handler
 
     return declare
