@@ -10,7 +10,7 @@ from celery.exceptions import Retry
 
 from pico_celery_core.errors import DeclarationError
 from pico_celery_core.sensitive import MASK
-from pico_celery_worker.execution.execution import Executor, Handler
+from pico_celery_worker.execution.execution import Execution, Executor, Handler
 from pico_celery_worker.loop import current_host, current_task
 
 
@@ -61,11 +61,6 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             if wanted is not None:
                 super().retry(**wanted.arguments)
             raise
-
-    def wait_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Execute the handler on the process's event loop, and wait for its value."""
-        execution = self.executor.start(self, args, kwargs)
-        return current_host().run(execution.run(), execution.interruption)
 
     def retry(
         self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any
@@ -142,11 +137,12 @@ def register(app: Celery, executor: Executor) -> AsyncTask:
 
     @functools.wraps(function)
     def wait(*args: Any, **kwargs: Any) -> Any:
-        return task.wait_for(args, kwargs)
+        execution = Execution(executor, task, args, kwargs)
+        return current_host().run(execution.run(), execution.interruption)
 
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        return await executor.start(task, (task, *args) if bound else args, kwargs).run()
+        return await Execution(executor, task, (task, *args) if bound else args, kwargs).run()
 
     vars(wait)["__signature__"] = handler.signature
     # Celery merges the arguments of a retry by what `run` takes from a message.
