@@ -106,6 +106,26 @@ def test_no_output_shows_a_password_or_a_sensitive_argument() -> None:
     assert all("accounts.open" in outputs[str(command)] for command in commands[:2])
 
 
+def test_no_outcome_shows_a_sensitive_argument_whoever_sent_it() -> None:
+    with own_redis(URL_SECRET) as server:
+        url = server.url
+        environment = variables(url, url)
+        with (
+            server.client() as redis,
+            celery("events", "security", "--dump", "-l", "DEBUG", **environment) as events,
+            running_worker("security", *GEVENT, "-l", "DEBUG", broker=url, backend=url, **environment) as worker,
+        ):
+            eventually(lambda: redis.pubsub_numpat() == 2)
+            output = client("outcomes", environment=environment)
+            worker.wait_for_log("Received and deleted unknown message")
+            assert worker.stop() == 0
+            events.end()
+            stored = [str(redis.get(key)) for key in redis.scan_iter("celery-task-meta-*")]
+    open("/tmp/scan.log","w").write(worker.log + "=====EVENTS\n" + events.log + "=====CLIENT\n" + output)
+    outputs = {"worker": worker.log, "events": events.log, "client": output, "results": "\n".join(stored)}
+    assert shown(outputs) == []
+
+
 DEAD = "redis://:{secret}@localhost:{closed}/0"
 WRONG = "redis://somebody:{secret}-but-wrong@localhost:{port}/0"
 
