@@ -85,6 +85,14 @@ class Station:
     def state(self, task_id: str) -> str:
         return self.app.backend.get_state(task_id)
 
+    def consumers(self) -> int:
+        """How many consumers RabbitMQ counts, also those whose end it has not noticed yet; with Redis always 1."""
+        if self.kind == "redis":
+            return 1
+        with self.app.connection_for_read() as connection, connection.channel() as channel:
+            declared: Any = queue_of(self.kind, self.queue)(channel).queue_declare(passive=True)
+            return int(declared.consumer_count)
+
     def of(self, task_id: str) -> list[str]:
         """What a task has recorded."""
         return self.records.of(task_id)

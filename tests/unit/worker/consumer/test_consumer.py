@@ -230,6 +230,14 @@ def test_what_runs_is_held_before_its_connection_is_given_up(lose):
         assert lose() == ["held", "heartbeats ended", "collected", "closed"]
 
 
+@pytest.mark.parametrize("kind", [PicoConsumer, GreenConsumer])
+def test_what_was_settled_is_remembered_beyond_a_lost_connection(lose, deliveries, kind):
+    deliveries.settled.note(("key",), False)
+    with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):
+        lose(kind=kind)
+    assert [*deliveries.settled._at_losses] == [("key",)]
+
+
 def test_what_is_to_be_cancelled_is_not_held(lose):
     log = lose(worker_cancel_long_running_tasks_on_connection_loss=True)
     assert log == ["heartbeats ended", "collected", "closed"]

@@ -83,6 +83,7 @@ class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection. A broker that only refuses something is given a moment to come round."""
+        deliveries.settled.note_loss()
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, self.channel_errors) or isinstance(exc.__cause__, self.channel_errors):
             time.sleep(_PAUSE)

@@ -1,19 +1,22 @@
+# pyright: basic, reportArgumentType=false
 """`pico check` finds what is wrong, and nothing in a good app."""
 
 import inspect
 import time
 from time import sleep
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 from celery import Celery
-from pico_ioc import component
+from pico_ioc import DictSource, component, configuration, init
 
 from pico_celery import CeleryClient, celery, run_blocking, send_task, task
 from pico_celery_worker.cli.checks import POOLS, Finding, Severity, check, expected_pool
 from pico_celery_worker.cli.checks.blocking import blocking_calls
 from pico_celery_worker.cli.inspection import inspect_app
 from tests.unit.worker.applications import app_of
+from tests.unit.worker.containers import module_of
 
 ERROR, WARNING, INFO = Severity
 
@@ -96,7 +99,7 @@ def test_every_finding_says_what_is_wrong_and_what_to_do():
     app = app_of(Tasks, broker_url="memory://", worker_prefetch_multiplier=0, accept_content=["pickle"])
     for finding in findings(app):
         assert finding.problem.endswith(".")
-        assert finding.hint.endswith((".", ")."))
+        assert finding.hint.endswith((".", ").", "?"))
         assert finding.code.replace("-", "").isalpha()
 
 
@@ -261,7 +264,7 @@ class TestBlockingCalls:
         class Clock:
             async def sleep(self, seconds: float) -> None: ...
 
-        async def work(clock: Clock, urlopen: object) -> None:
+        async def work(clock: Clock, urlopen: Any) -> None:
             def later() -> None:
                 time.sleep(1)
 
@@ -276,7 +279,7 @@ class TestBlockingCalls:
         assert self.names(work) == []
 
     def test_a_name_of_the_function_itself_hides_that_of_the_module(self):
-        async def work(time: object) -> None:
+        async def work(time: Any) -> None:
             time.sleep(1)
             [sleep(1) for sleep in ()]
 
@@ -304,6 +307,19 @@ class TestBlockingCalls:
 
 
 class TestSettings:
+    def test_a_setting_where_nothing_reads_it(self):
+        config = configuration(DictSource({"broker_url": "amqp://nowhere", "celery": {"backend_url": None}}))
+        modules = ["pico_celery", module_of(GoodTasks)]
+        (finding,) = findings(init(modules=modules, config=config).get(Celery))
+        assert (finding.code, finding.severity, finding.where) == ("unread-setting", WARNING, "broker_url")
+        assert finding.hint == "Did you mean 'broker_url' below 'celery'?"
+
+    def test_an_app_of_ones_own_may_have_its_settings_from_anywhere(self):
+        config = configuration(DictSource({"broker_url": "amqp://nowhere"}))
+        app = Celery("own", broker="amqp://nowhere", set_as_current=False)
+        init(modules=["pico_celery", module_of(GoodTasks)], config=config, overrides={Celery: app})
+        assert findings(app) == []
+
     @pytest.mark.parametrize("name", ["gevent", "eventlet", "celery.concurrency.gevent:TaskPool"])
     def test_a_green_pool_from_the_settings(self, name):
         assert found_in_settings(worker_pool=name) == [("pool", ERROR, "worker_pool")]

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pico_celery_core.app import APP_NAME
+from pico_celery_core.configuration import unread_settings
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.tasks.task import AsyncTask
@@ -26,6 +28,8 @@ def expected_pool(conf: Any) -> str:
 def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
     """Look at the settings of the app and of its tasks."""
     conf = inspection.app.conf
+    if inspection.app.main == APP_NAME:  # one that the application has made may have its settings from anywhere
+        yield from _unread(inspection)
     yield from _pool(conf, pool)
     yield from _transports(conf)
     yield from _result_backend(conf, pool)
@@ -38,6 +42,11 @@ def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
 
 def _warning(code: str, where: str, problem: str, hint: str) -> Finding:
     return Finding(code, Severity.WARNING, where, problem, hint)
+
+
+def _unread(inspection: Inspection) -> Iterator[Finding]:
+    for unread in unread_settings(inspection.container):
+        yield _warning("unread-setting", unread.name, unread.problem, unread.hint)
 
 
 def _pool(conf: Any, pool: str) -> Iterator[Finding]:
