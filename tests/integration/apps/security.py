@@ -51,7 +51,7 @@ class AccountTasks:
     async def give_up_with_others(self, task: Any, user: str, password: Annotated[str, Sensitive]) -> None:
         task.retry(args=[user, password], kwargs={}, countdown=0)
 
-    @task("accounts.fail_and_retry", autoretry_for=(PermissionError,), max_retries=1, retry_backoff=False)
+    @task("accounts.fail_and_retry", autoretry_for=(PermissionError,), max_retries=1, default_retry_delay=0)
     async def fail_and_retry(self, user: str, password: Annotated[str, Sensitive]) -> None:
         raise PermissionError(f"{user} may not log in")
 

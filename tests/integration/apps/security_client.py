@@ -100,7 +100,7 @@ def outcomes() -> None:
     results.append(stranger.send_task("accounts.fail", ["ada", PASSWORD], chain=[link], link_error=link))
     results.append(chain(link, link, app=stranger).apply_async())
     results.append(chord([link, link], link, app=stranger).apply_async())
-    results.append(stranger.send_task("accounts.open", [PASSWORD, PASSWORD, PASSWORD], {"unexpected": PASSWORD}))
+    results.append(stranger.send_task("accounts.open", ["ada", PASSWORD, PASSWORD], {"unexpected": PASSWORD}))
     # Whose sender shows it though it masks something else.
     shown = {"argsrepr": f"('***', '{PASSWORD}')", "kwargsrepr": "{}"}
     results.append(stranger.send_task("accounts.open", ["ada", PASSWORD], **shown))
@@ -130,6 +130,9 @@ def invalid() -> None:
         publish(body, {**header, **changed})
     for call in (["ada", PASSWORD], {"password": PASSWORD}):
         publish(json.dumps({"task": "accounts.open", "id": "an-id", "args": call, "kwargs": call, "retries": []}), {})
+    old = {"task": "accounts.open", "id": "an-old-id", "args": ["ada", PASSWORD], "kwargs": {}}
+    publish(json.dumps(old), {})
+    finish(app.AsyncResult("an-old-id"))
     publish(json.dumps({"no task": PASSWORD}), {})
 
 
@@ -180,7 +183,14 @@ def wait() -> None:
     attempt(asyncio.run, send_and_wait())
 
 
-SITUATIONS = {"work": work, "settings": settings, "unreachable": unreachable, "send": send, "await": wait, "outcomes": outcomes}
+SITUATIONS = {
+    "work": work,
+    "settings": settings,
+    "unreachable": unreachable,
+    "send": send,
+    "await": wait,
+    "outcomes": outcomes,
+}
 
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
 for situation in sys.argv[1:]:

@@ -9,6 +9,7 @@ where the broker has a place for them.
 Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it to them.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -18,8 +19,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
-from pico_celery_worker.consumer.masking import Mask, is_masked, mask_pool_log, without_body
-from pico_celery_worker.tasks.task import AsyncTask
+from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +41,12 @@ class IntakeStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         super().__init__(parent, **kwargs)
         # Celery asks for it each time it has connected.
         create = parent.create_task_handler
-        parent.create_task_handler = lambda *args, **options: _guarded(parent, create(*args, **options))
-        parent.on_unknown_task = without_body(parent.on_unknown_task)
-        parent.on_invalid_task = without_body(parent.on_invalid_task)
-        mask_pool_log()
+        untaken = UntakenMessages(parent.app)
+        parent.create_task_handler = lambda *args, **options: _guarded(parent, untaken, create(*args, **options))
+        for name in ("on_unknown_message", "on_unknown_task", "on_invalid_task"):
+            setattr(parent, name, untaken.hidden(getattr(parent, name)))
+        parent.on_decode_error = untaken.hidden_undecoded(parent.on_decode_error)
+        shorten_pool_log()
 
 
 def check(message: Any) -> None:
@@ -115,12 +117,10 @@ def _expect(condition: bool, problem: str) -> None:
         raise InvalidTaskError(problem)
 
 
-def _guarded(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _guarded(consumer: Any, untaken: UntakenMessages, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
     # A lost connection is not the message's fault. kombu's Redis transport counts KeyError as one.
     passed_on = (MemoryError, *consumer.connection_errors, *consumer.channel_errors)
-    tasks = consumer.app.tasks.items()
-    masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
-    masks = {name: mask for name, mask in masks.items() if mask.names}
+    reject = untaken.hidden(functools.partial(_reject, consumer))
 
     def receive_or_reject(message: Any) -> Any:
         try:
@@ -130,28 +130,17 @@ def _guarded(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], An
                 return consumer.on_invalid_task(None, message, error)
             except Exception as error:  # noqa: BLE001
                 # It cannot be decoded, and Celery knows what to do about that.
-                logger.debug("A message cannot be checked: %r", error)
-            else:
-                if masks:
-                    _put_on(masks, message)
+                logger.debug("A message cannot be checked: %s: %s", type(error).__name__, error)
             return receive(message)
         except passed_on:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the worker has to live
-            _reject(consumer, message, error)
+            reject(None, message, error)
 
     return receive_or_reject
 
 
-def _put_on(masks: Mapping[str, Mask], message: Any) -> None:
-    mask = masks.get(str((message.headers or {}).get("task")))
-    if mask is not None and not is_masked(message.headers):
-        body = message.payload
-        args, kwargs = (body["args"], body.get("kwargs", {})) if isinstance(body, Mapping) else body[:2]
-        mask.put_on(message.headers, args, kwargs)
-
-
-def _reject(consumer: Any, message: Any, error: Exception) -> None:
+def _reject(consumer: Any, _body: Any, message: Any, error: Exception) -> None:
     headers = _shown(message.headers)[:_LONGEST_HEADERS]
     logger.error("A message cannot be received and is rejected: %r. Its headers: %s", error, headers, exc_info=error)
     request = next((known for known in tuple(state.requests.values()) if known.message is message), None)
