@@ -13,8 +13,8 @@ from kombu.transport.redis import Channel
 
 from pico_celery_worker.consumer import visibility as redelivery
 from pico_celery_worker.consumer.unacked import Answer, Deliveries
-from pico_celery_worker.consumer.visibility import RedeliveryStep
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.consumer.visibility import VisibilityStep
+from pico_celery_worker.transports import with_reliable_transport
 from tests.unit.worker.requests import message_of
 
 QUEUE = "errands"
@@ -24,7 +24,7 @@ class Parent:
     """A consumer of Celery's, as far as the step sees it, and one of kombu's."""
 
     def __init__(self, url: str, *, is_green: bool = True, hub: Any = None, **options: Any) -> None:
-        self.connection = use_ours(kombu.Connection(url, transport_options=options))
+        self.connection = with_reliable_transport(kombu.Connection(url, transport_options=options))
         self.pool = SimpleNamespace(is_green=is_green)
         self.hub = hub
         self.timer = Timer()
@@ -83,8 +83,8 @@ def deliveries(monkeypatch) -> Deliveries:
     return own
 
 
-def started(parent: Parent) -> RedeliveryStep:
-    step = RedeliveryStep(parent)
+def started(parent: Parent) -> VisibilityStep:
+    step = VisibilityStep(parent)
     step.start(parent)
     return step
 

@@ -10,7 +10,7 @@ from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 logger = logging.getLogger(__name__)
 
 
-class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Lets a worker look after such messages in Redis now and then.
 
     kombu's Redis transport keeps what was delivered and not acknowledged, and gives it out again after the visibility

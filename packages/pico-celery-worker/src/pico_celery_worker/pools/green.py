@@ -1,21 +1,25 @@
 """What the pools of greenlets have in common: a killed task is a terminated one."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from greenlet import getcurrent
 
-from pico_celery_worker.pools import is_stopping, unless_stopping
+from pico_celery_worker.pools import is_stopping, termination_timeout, unless_stopping
 from pico_celery_worker.pools.outcomes import contained, told, told_when_killed
 
 
 class KilledAreTerminated:
     """Comes before one of Celery's pools of greenlets."""
 
+    app: Any
     _pool_map: Any
 
-    terminate_timeout: float = 30
-    """How long terminated tasks may take to end, in seconds."""
+    @cached_property
+    def terminate_timeout(self) -> float:
+        """How long terminated tasks may take to end, in seconds."""
+        return termination_timeout(self.app)
 
     def on_apply(self, target: Callable[..., Any], args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Spawn a greenlet that runs a task, unless tasks are no longer to run: then its message is left to others."""
