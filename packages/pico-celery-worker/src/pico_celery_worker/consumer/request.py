@@ -7,8 +7,8 @@ from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
 from pico_celery_worker.consumer.unacked import deliveries
-from pico_celery_worker.pools import is_ending, termination_timeout
-from pico_celery_worker.pools.outcomes import raised
+from pico_celery_worker.pools import in_cold_shutdown, termination_timeout
+from pico_celery_worker.pools.job import raised
 from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
 
 
@@ -51,7 +51,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Give back the message of a task that began too late to be cancelled with the others, and was killed."""
-        if isinstance(raised(exc_info), Terminated) and is_ending() and not self.acknowledged:
+        if isinstance(raised(exc_info), Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
