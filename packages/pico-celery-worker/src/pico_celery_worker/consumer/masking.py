@@ -6,7 +6,7 @@ In what it logs of messages that no task takes, which are shown whole, and in th
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -93,7 +93,7 @@ def _task_of(message: Any) -> str:
 
 
 @contextmanager
-def _without_arguments(message: Any) -> Iterator[None]:
+def _without_arguments(message: Any) -> Generator[None]:
     headers = message.headers
     if isinstance(headers, Mapping):
         message.headers = {**headers, **{name: text for name, text in HIDDEN.items() if name in headers}}
