@@ -1,5 +1,6 @@
 """A worker that is killed: what it had in hand is executed by those that live, without a restart."""
 
+import signal
 import tempfile
 import time
 from concurrent.futures import Future
@@ -161,6 +162,46 @@ def a_worker_that_is_held_up_keeps_its_messages_with_solo(place: Station) -> Non
 @on("redis")
 def a_worker_that_is_held_up_keeps_its_messages_in_processes(place: Station) -> None:
     keeps_its_messages_while_held_up(place, "prefork")
+
+
+def keeps_its_messages_while_it_stops(place: Station, pool: str) -> None:
+    with place.worker(pool=pool, settings=SETTINGS) as worker:
+        running = place.send("late", "key")
+        place.until("began", running)
+        with place.worker(settings=SETTINGS) as other:
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_for_log("Warm shutdown")
+            since = time.time()
+            eventually(lambda: has_renewed(place, 1, since), 6 * VISIBILITY_TIMEOUT)
+            place.let_go("key")
+            place.until("cleaned up", running)
+            assert worker.wait() == other.stop() == 0
+            assert place.of(running) == FINISHED
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_under_gevent(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "gevent")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_under_eventlet(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "eventlet")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_in_threads(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "threads")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_with_solo(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "solo")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_in_processes(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "prefork")
 
 
 @pytest.mark.services

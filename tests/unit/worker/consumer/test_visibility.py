@@ -10,6 +10,7 @@ from typing import Any
 import kombu
 import pytest
 import redis
+from celery import bootsteps
 from celery.concurrency.prefork import TaskPool
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel
@@ -45,6 +46,7 @@ class Parent:
         self.pool = pool or SimpleNamespace(is_green=is_green)
         self.hub = hub
         self.timer = Timer()
+        self.blueprint = SimpleNamespace(state=bootsteps.RUN)
         self.messages: list[Any] = []
         self.task_consumer = kombu.Consumer(
             self.connection.channel(), [kombu.Queue(QUEUE)], on_message=self.messages.append
@@ -226,8 +228,22 @@ def test_an_error_of_ours_is_not_hidden(make_parent, deliveries, monkeypatch):
         parent.look()
 
 
+@pytest.mark.parametrize("end", ["stop", "terminate"])
+def test_a_worker_that_stops_goes_on_until_its_tasks_have_ended(make_parent, end):
+    parent = make_parent()
+    step = started(parent)
+    parent.blueprint.state = bootsteps.CLOSE
+    getattr(step, end)(parent)
+    assert len(parent.entries()) == 1
+    assert step._renewal._ended.locked()
+    renewal = step._renewal
+    step.shutdown(parent)
+    assert parent.entries() == []
+    assert not renewal._ended.locked()
+
+
 @pytest.mark.parametrize("end", ["stop", "terminate", "shutdown"])
-def test_nothing_is_looked_for_when_the_connection_is_lost_or_the_worker_stops(make_parent, end):
+def test_nothing_is_looked_for_when_the_connection_is_lost_or_the_worker_has_stopped(make_parent, end):
     parent = make_parent()
     step = started(parent)
     getattr(step, end)(parent)

@@ -127,14 +127,18 @@ class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
 
         self._entry = parent.timer.call_repeatedly(interval, look)
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002
-        """End to look: the connection is lost, or the worker stops."""
+    def stop(self, parent: Any) -> None:
+        """End to look where the connection is lost. A worker that stops goes on until all its tasks have ended."""
+        if parent.blueprint.state == bootsteps.RUN:
+            self.shutdown(parent)
+
+    terminate = stop
+
+    def shutdown(self, parent: Any) -> None:  # noqa: ARG002
+        """End to look."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
         if self._renewal is not None:
             self._renewal.stop()
             self._renewal = None
-
-    # Celery calls neither of the first two where a worker stops, and the third when all its tasks have ended.
-    terminate = shutdown = stop
