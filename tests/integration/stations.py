@@ -48,6 +48,7 @@ class Station:
     def worker(
         self,
         *options: str,
+        app: str = "endurance",
         broker: str = "",
         pool: str = "gevent",
         settings: dict[str, object] | None = None,
@@ -58,6 +59,7 @@ class Station:
 
         Args:
             *options: Of `celery worker`.
+            app: The module of the app, below tests/integration/apps.
             broker: Where the worker finds the broker, if not where the station does.
             pool: The pool.
             settings: Celery's.
@@ -66,7 +68,7 @@ class Station:
         """
         quorum = {"TEST_QUORUM": "1"} if self.kind == "quorum" else {}
         return running_worker(
-            "endurance",
+            app,
             *("-P", pool, "-c", "2" if pool == "prefork" else "20", *options),
             broker=broker or self.broker,
             backend=self.backend,

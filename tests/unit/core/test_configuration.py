@@ -1,4 +1,3 @@
-# pyright: basic, reportArgumentType=false
 """Settings that stand where nothing reads them draw a warning with the place that is meant."""
 
 import json

@@ -13,6 +13,7 @@ from pico_celery_client.publishing.publisher import Send, broker_of, publish
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
+from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
 from pico_celery_core.settings import seconds
 
@@ -29,6 +30,7 @@ class CeleryClientInterceptor(MethodInterceptor):
     """
 
     def __init__(self, app: Celery) -> None:
+        store_failures_in_full(app)
         self._app = app
         self._result_class = functools.partial(TaskResult, app=app)
 

@@ -7,6 +7,7 @@ from celery import Celery
 from pico_ioc import PicoContainer, factory, provides
 
 from pico_celery_core.configuration import load_settings, unread_settings
+from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.settings import CelerySettings
 
 APP_NAME: Final = "pico_celery"
@@ -47,5 +48,6 @@ class CeleryFactory:
             logger.warning("%s %s", unread.problem, unread.hint)
         app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
+        store_failures_in_full(app)
         logger.debug("Made the Celery app from %r", settings)
         return app

@@ -10,6 +10,7 @@ from pico_ioc.constants import SCOPE_SINGLETON
 
 from pico_celery_core._pico_ioc import TASK_SCOPE
 from pico_celery_core.errors import DuplicateTaskError
+from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.metadata import handlers
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
@@ -33,6 +34,7 @@ class PicoTaskRegistrar:
     def __init__(self, container: PicoContainer, app: Celery) -> None:
         self._container = container
         self._app = app
+        store_failures_in_full(app)
         container.scopes.register_scope(TASK_SCOPE)
 
     @configure  # type: ignore[untyped-decorator]

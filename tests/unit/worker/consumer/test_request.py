@@ -292,6 +292,20 @@ def test_a_cancelled_task_keeps_its_message_although_it_ends_before_that_is_told
     assert state_of(request) == "RETRY"
 
 
+def test_a_cancelled_task_whose_message_is_gone_is_not_said_to_be_tried_again(make):
+    request = make("early")
+    request.cancel(Pool(request))
+    assert state_of(request) == "PENDING"  # the consumer stores its end
+
+
+def test_nor_is_one_that_began_too_late_to_be_cancelled_given_back(make, monkeypatch):
+    request = make("early")
+    monkeypatch.setattr(state, "should_terminate", 1)
+    request.on_failure(killed())
+    assert answers(request) == ["acknowledged"]
+    assert state_of(request) == "REVOKED"
+
+
 def test_a_cancelled_task_may_go_without_being_told_of(make):
     request = make()
     request.cancel(Pool(request), emit_retry=False)

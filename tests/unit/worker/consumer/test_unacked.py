@@ -26,7 +26,7 @@ from pico_celery_worker.consumer.unacked import (
     strategy,
     was_redelivered,
 )
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.transports import with_reliable_transport
 from tests import services
 from tests.unit.worker.requests import Channel, consumer_of, message_of, request_of
 
@@ -521,7 +521,7 @@ class Reader:
 
     def __init__(self, url: str, queue: str) -> None:
         self.messages: list[Any] = []
-        self.connection = use_ours(kombu.Connection(url))
+        self.connection = with_reliable_transport(kombu.Connection(url))
         self.channel = self.connection.channel()
         self.queue = kombu.Queue(queue)
         self.consumer = kombu.Consumer(self.channel, [self.queue], on_message=self.messages.append, accept=["json"])

@@ -17,10 +17,10 @@ from kombu.transport.redis import Channel
 
 from pico_celery_worker.consumer import visibility as redelivery
 from pico_celery_worker.consumer.unacked import Answer, Deliveries
-from pico_celery_worker.consumer.visibility import RedeliveryStep
+from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.loop.thread import ThreadHost
 from pico_celery_worker.loop.watchdog import Native
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.transports import with_reliable_transport
 from tests.servers import free_port
 from tests.unit.worker.requests import message_of
 from tests.waiting import eventually
@@ -42,7 +42,7 @@ class Parent:
     """A consumer of Celery's, as far as the step sees it, and one of kombu's."""
 
     def __init__(self, url: str, *, is_green: bool = True, hub: Any = None, pool: Any = None, **options: Any) -> None:
-        self.connection = use_ours(kombu.Connection(url, transport_options=options))
+        self.connection = with_reliable_transport(kombu.Connection(url, transport_options=options))
         self.pool = pool or SimpleNamespace(is_green=is_green)
         self.hub = hub
         self.timer = Timer()
@@ -109,8 +109,8 @@ def threads(monkeypatch) -> Threads:
     return own
 
 
-def started(parent: Parent) -> RedeliveryStep:
-    step = RedeliveryStep(parent)
+def started(parent: Parent) -> VisibilityStep:
+    step = VisibilityStep(parent)
     step.start(parent)
     return step
 

@@ -6,11 +6,10 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
-from pico_celery_core.settings import seconds
 from pico_celery_worker.consumer.masking import is_masked
 from pico_celery_worker.consumer.unacked import deliveries
-from pico_celery_worker.pools import is_ending
-from pico_celery_worker.pools.outcomes import raised
+from pico_celery_worker.pools import in_cold_shutdown, termination_timeout
+from pico_celery_worker.pools.job import raised
 
 
 class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
@@ -44,7 +43,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Give back the message of a task that began too late to be cancelled with the others, and was killed."""
-        if isinstance(raised(exc_info), Terminated) and is_ending():
+        if isinstance(raised(exc_info), Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
@@ -66,8 +65,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         """
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
-            app: Any = self.app
-            kill(self.worker_pid, seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout"))
+            kill(self.worker_pid, termination_timeout(self.app))
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)
@@ -78,9 +76,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         Args:
             pool: The worker's pool.
             signal: For a pool of processes.
-            emit_retry: Whether to tell that it will be tried again.
+            emit_retry: Whether Celery would have it that the task is tried again. It is not if its message is gone.
         """
         # Celery notes this only after it has told the result backend. A greenlet comes to its end meanwhile, and would
         # count as revoked: its message would be acknowledged and lost.
         self._already_cancelled = True
-        super().cancel(pool, signal, emit_retry)
+        super().cancel(pool, signal, emit_retry and not self.acknowledged)

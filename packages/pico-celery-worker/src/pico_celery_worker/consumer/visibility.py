@@ -77,7 +77,7 @@ class Renewal:
                 own.release()
 
 
-class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Lets a worker look after such messages in Redis now and then.
 
     kombu's Redis transport keeps what was delivered and not acknowledged, and gives it out again after the visibility

@@ -1,4 +1,3 @@
-# pyright: basic, reportArgumentType=false
 """`pico check` finds what is wrong, and nothing in a good app."""
 
 import inspect

@@ -12,6 +12,7 @@ from pico_celery_worker.tasks.task import AsyncTask
 POOLS: Final = ("gevent", "eventlet", "threads", "prefork", "solo")
 
 _GREEN: Final = ("gevent", "eventlet")
+_CONCURRENT: Final = (*_GREEN, "threads")
 _PICKLE: Final = {"pickle", "application/x-python-serialize"}
 _REDIS: Final = ("redis:", "rediss:", "redis+socket:", "sentinel:")
 
@@ -34,6 +35,29 @@ def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
     for _, task in sorted(inspection.app.tasks.items()):
         if not task.name.startswith("celery."):
             yield from _time_limits(task, pool)
+
+
+def check_choices(inspection: Inspection) -> Iterator[Finding]:
+    """Look at what a worker chooses by itself, where neither its command line nor the settings do."""
+    conf = inspection.app.conf
+    if not inspection.handlers:
+        return
+    if not conf.value_set_for("worker_pool"):
+        yield Finding(
+            "pool-unset",
+            Severity.INFO,
+            "worker_pool",
+            "A worker that is started without -P has the prefork pool, which runs one task at a time in a process.",
+            "Start workers with -P gevent, and say so here with --pool gevent.",
+        )
+    if expected_pool(conf) in _CONCURRENT and not conf.value_set_for("worker_concurrency"):
+        yield Finding(
+            "concurrency-unset",
+            Severity.INFO,
+            "worker_concurrency",
+            "A worker that is started without -c runs as many tasks at once as the machine has cores.",
+            "Set it to the number of tasks in flight, such as 1000 under gevent, or start workers with -c.",
+        )
 
 
 def _warning(code: str, where: str, problem: str, hint: str) -> Finding:
