@@ -61,9 +61,9 @@ class Waiter(Generic[_T]):
 class Host(ABC):
     """Runs coroutines on one event loop, for callers that are not coroutines themselves."""
 
-    @property
+    @staticmethod
     @abstractmethod
-    def native(self) -> Native:
+    def native() -> Native:
         """What starts native threads here."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,7 +78,7 @@ class Host(ABC):
             longest: For how long it may be, in seconds.
         """
         if self.lag is None:
-            self.lag = LagWatch(self.loop, longest, self.native)
+            self.lag = LagWatch(self.loop, longest, self.native())
             self._call(self.lag.start)
 
     def run(self, coroutine: Coroutine[Any, Any, _T], interruption: Interruption | None = None) -> _T:

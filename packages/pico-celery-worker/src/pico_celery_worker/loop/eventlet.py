@@ -50,14 +50,14 @@ class EventletHost(Host):
         super().__init__(asyncio.SelectorEventLoop(_LoopSelector()))
         self._thread = eventlet.spawn(self._serve)
 
-    @property
-    def native(self) -> Native:
+    @staticmethod
+    def native() -> Native:
         """What eventlet has patched."""
         from eventlet import patcher
 
         thread: Any = patcher.original("_thread")
         clock: Any = patcher.original("time")
-        return Native(thread.start_new_thread, thread.get_ident, clock.sleep)
+        return Native(thread.start_new_thread, thread.get_ident, clock.sleep, thread.allocate_lock)
 
     @staticmethod
     async def run_blocking(function: Callable[[], _T]) -> _T:

@@ -66,13 +66,15 @@ class GeventHost(Host):
         super().__init__(asyncio.SelectorEventLoop(self._selector))
         self._greenlet = gevent.spawn(self._serve)
 
-    @property
-    def native(self) -> Native:
+    @staticmethod
+    def native() -> Native:
         """What gevent has patched."""
         return Native(
             monkey.get_original("_thread", "start_new_thread"),
             monkey.get_original("_thread", "get_ident"),
             monkey.get_original("time", "sleep"),
+            monkey.get_original("_thread", "allocate_lock"),
+            lambda: hub.get_hub().destroy(destroy_loop=True),
         )
 
     @staticmethod

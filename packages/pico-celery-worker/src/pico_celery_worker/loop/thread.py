@@ -32,8 +32,8 @@ class ThreadHost(Host):
         self._thread = threading.Thread(target=self._serve, name="pico-celery-loop", daemon=True)
         self._thread.start()
 
-    @property
-    def native(self) -> Native:
+    @staticmethod
+    def native() -> Native:
         """Nothing is patched."""
         return Native(_thread.start_new_thread, _thread.get_ident, time.sleep)
 
