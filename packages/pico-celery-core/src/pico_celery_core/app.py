@@ -9,6 +9,7 @@ from pico_ioc import PicoContainer, factory, provides
 from pico_celery_core.configuration import load_settings, unread_settings
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.settings import CelerySettings
+from pico_celery_core.timeouts import Timeouts
 
 APP_NAME: Final = "pico_celery"
 """The name of an app that is made here."""
@@ -48,6 +49,7 @@ class CeleryFactory:
             logger.warning("%s %s", unread.problem, unread.hint)
         app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
+        Timeouts.of(app)  # raises where one is wrong
         store_failures_in_full(app)
         logger.debug("Made the Celery app from %r", settings)
         return app
