@@ -28,7 +28,7 @@ from gevent import Timeout
 from greenlet import getcurrent
 from kombu.exceptions import EncodeError
 
-from pico_celery_worker.pools import is_ending
+from pico_celery_worker.pools import in_cold_shutdown
 
 logger = logging.getLogger(__name__)
 
@@ -165,14 +165,14 @@ class _Outlasting:
                     return store()
             except Timeout:
                 # The handler has ended, and with it its time limit.
-                if is_ending():
+                if in_cold_shutdown():
                     raise
             except (EncodeError, BackendStoreError):
                 raise
             except passing as error:
                 if refusals >= _REFUSALS:
                     raise
-                if not is_ending() and _is_consumer():
+                if not in_cold_shutdown() and _is_consumer():
                     self._leave_to_a_thread(store, error)
                     return None
                 if time.monotonic() > reminder:
@@ -192,7 +192,7 @@ class _Outlasting:
         pause = get_exponential_backoff_interval(shortest, min(attempt, _MOST_DOUBLINGS), longest, full_jitter=True)
         until = time.monotonic() + pause / 1000
         while True:
-            if is_ending():
+            if in_cold_shutdown():
                 # By this its message goes back to the broker, if it has not been acknowledged when it began.
                 raise Reject(repr(error), requeue=True) from error
             left = until - time.monotonic()
