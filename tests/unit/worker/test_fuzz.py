@@ -21,7 +21,7 @@ from pico_celery_core.decorators import task
 from pico_celery_worker.consumer.consumer import ReliableConsumer
 from pico_celery_worker.consumer.validation import rejecting_malformed
 from pico_celery_worker.loop import close_host
-from pico_celery_worker.pools.outcomes import contained, told
+from pico_celery_worker.pools.job import TaskJob
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.messages import content_types, encodings, headers, payloads
 
@@ -60,8 +60,9 @@ class Pool:
     def apply_async(
         self, target: Any, args: Any, *, accept_callback: Any, callback: Any, error_callback: Any, **_: Any
     ) -> None:
-        accept_callback(1, 0.0)
-        told(callback, error_callback)(contained(target)(*args, app=self.app))
+        job = TaskJob(target, callback, error_callback, accept_callback)
+        job.accept(1, 0.0)
+        job.report(job.run(*args, app=self.app))
 
     app: Celery
 

@@ -6,17 +6,21 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.bootsteps import ConsumerStep, StartStopStep
-from celery.worker import loops
+from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer import consumer as celery_consumer
 from kombu.transport import pyamqp
 from kombu.transport.memory import Transport
+from kombu.utils.imports import symbol_by_name
+from pico_ioc import component
 
+from pico_celery import task
 from pico_celery_worker.consumer import consumer as module
+from pico_celery_worker.consumer import request as request_module
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer, derive_consumer
 from pico_celery_worker.consumer.unacked import Deliveries
 from pico_celery_worker.transports.redis import ReservingChannel
-from tests.unit.worker.requests import consumer_of
+from tests.unit.worker.requests import consumer_of, message_of, request_of
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def make_app() -> Iterator[Callable[..., Celery]]:
     apps = []
 
     def make(broker: str = "memory://", **settings: Any) -> Celery:
-        app = Celery("tests", broker=broker, set_as_current=False)
+        app = Celery("tests", broker=broker, backend="cache+memory://", set_as_current=False)
         app.conf.update(settings)
         apps.append(app)
         return app
@@ -207,6 +211,77 @@ def test_a_users_step_that_needs_remote_control_gets_ours(make_app):
     names = [type(step).__name__ for step in consumer_of(app, kind=GreenConsumer).blueprint.order]
     assert names.index("RemoteControl") < names.index("Needy")
     assert "Control" not in names
+
+
+@pytest.fixture
+def running(app, container, deliveries, monkeypatch) -> Iterator[Callable[[str], Any]]:
+    """Let a task run, and return its request."""
+
+    @component(scope="prototype")
+    class Tasks:
+        @task("late", acks_late=True)
+        async def late(self) -> None: ...
+
+        @task("early")
+        async def early(self) -> None: ...
+
+    @app.task(name="plain", shared=False)
+    def plain() -> None: ...
+
+    container(Tasks)
+    monkeypatch.setattr(request_module, "deliveries", deliveries)
+    state.reset_state()
+
+    def run(name: str) -> Any:
+        request = request_of(app, message_of(name), symbol_by_name(app.tasks[name].Request))
+        state.task_reserved(request)
+        request.on_accepted(77, 0.0)
+        return request
+
+    yield run
+    state.reset_state()
+
+
+def cancel(app: Celery, kind: Any = ReliableConsumer) -> None:
+    consumer = consumer_of(app, kind=kind)
+    consumer.pool.terminate_job = lambda *_: None
+    consumer.cancel_active_requests()
+
+
+@pytest.mark.parametrize("name", ["early", "plain"])
+def test_a_cancelled_task_whose_message_is_gone_has_come_to_its_end(app, running, name):
+    request = running(name)
+    cancel(app)
+    assert app.AsyncResult(request.id).state == "REVOKED"
+
+
+def test_with_celerys_own_consumer_it_waits_for_ever_for_a_retry(app, running):
+    """Fails when Celery no longer does what ours mends."""
+    request = running("plain")
+    cancel(app, Consumer)
+    assert app.AsyncResult(request.id).state == "RETRY"
+
+
+def test_a_cancelled_task_that_the_broker_has_is_left_to_the_next_worker(app, running):
+    request = running("late")
+    cancel(app)
+    assert app.AsyncResult(request.id).state == "PENDING"
+    assert request.message.channel.answers == []
+
+
+def test_a_result_backend_that_is_away_does_not_hold_up_the_end_for_each_task(app, running, monkeypatch, caplog):
+    requests = [running("early") for _ in range(3)]
+    tried = []
+
+    def mark_as_revoked(task_id: str, *_: Any, **__: Any) -> None:
+        tried.append(task_id)
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(app.backend, "mark_as_revoked", mark_as_revoked)
+    cancel(app)
+    assert len(tried) == 1
+    assert tried[0] in {request.id for request in requests}
+    assert "The result backend cannot be told" in caplog.text
 
 
 class Lost:

@@ -16,6 +16,7 @@ from pico_celery import task
 from pico_celery_worker import loop as hosts
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
+from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle import worker as lifecycle
 from pico_celery_worker.lifecycle.worker import POOLS, ContainerStep, attach
 from pico_celery_worker.loop import close_host, current_host
@@ -150,7 +151,8 @@ def fail_to_prepare(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    monkeypatch.setattr(type(step), "executors", [SimpleNamespace(plan=SimpleNamespace(prepare=prepare))])
+    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=SimpleNamespace(key=Tasks))
+    monkeypatch.setattr(type(step), "executors", [executor])
 
 
 def test_a_container_that_cannot_be_closed_is_logged(make, monkeypatch, caplog):
@@ -192,7 +194,7 @@ def test_a_prefork_child_that_cannot_make_what_tasks_need_lives(make, monkeypatc
 
 @pytest.mark.parametrize(("pool", "warns"), [("prefork", True), ("solo", True), ("threads", False)])
 def test_pools_that_run_one_task_at_a_time_are_warned_of(make, pool, warns, caplog):
-    caplog.set_level(logging.WARNING, lifecycle.logger.name)
+    caplog.set_level(logging.WARNING, startup.logger.name)
     worker = make(pool)
     step = worker.step()
     step.start(worker)

@@ -330,6 +330,26 @@ def test_a_reader_that_never_hears_of_a_message_leaves_it_to_the_next(make_reade
     assert following.messages[0].headers["redelivered"]
 
 
+@pytest.mark.parametrize("is_given_to_another", [True, False])
+def test_an_answer_that_is_read_late_counts_if_nobody_else_was_given_the_message(make_reader, is_given_to_another):
+    """A task has held up the loop meanwhile."""
+    reader, other = make_reader(visibility_timeout=2), make_reader()
+    ask_and_do_not_listen(reader)
+    [tag] = reader.kept()
+    reader.channel._asked_at -= 2
+    reader.redis.zadd("unacked_index", {tag: reader.channel._asked_at})
+    if is_given_to_another:
+        other.channel.qos.restore_by_tag(tag)
+        other.consume()
+        assert other.take() == ["x"]
+        reader.drain_until_it_waits()
+        assert reader.messages == []
+    else:
+        assert reader.take() == ["x"]
+        assert reader.redis.zscore("unacked_index", tag) > reader.channel._asked_at + 2
+    assert [*reader.kept()] == [tag]
+
+
 def test_a_reader_whose_connection_ends_gets_what_it_never_heard_of(make_reader):
     reader = make_reader()
     ask_and_do_not_listen(reader)

@@ -1,6 +1,7 @@
 """The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,20 +10,22 @@ from functools import cached_property
 from typing import Any, Final
 
 from celery.utils.imports import symbol_by_name
-from celery.worker import loops
+from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.control import Control
 
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
 from pico_celery_worker.consumer.loop import ReceiveLoop
-from pico_celery_worker.consumer.masking import mask_pool_log, without_body
+from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
+
+logger = logging.getLogger(__name__)
 
 # As many greenlets send answers at a time, each by a connection of its own.
 _ANSWERING: Final = 16
@@ -60,7 +63,7 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         super().__init__(*args, **kwargs)
         self._suspects = Suspects(self, self._accounting_for_failures(self.on_task_request))
         self.on_task_request = self._suspects.receive
-        mask_pool_log()
+        shorten_pool_log()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         """Return what receives a message. Celery asks for it each time it has connected."""
@@ -84,15 +87,23 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         if is_short_of_memory(exc):
             leave(message, exc)
         else:
-            super().on_decode_error(message, exc)
+            self._untaken.hidden_undecoded(super().on_decode_error)(message, exc)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Reject what is no task's message, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_unknown_message)(body, message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Reject the message of a task that is not registered, and log it without its body."""
-        without_body(super().on_unknown_task)(body, message, exc)
+        """Reject the message of a task that is not registered, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_unknown_task)(body, message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Reject a malformed message, and log it without its body."""
-        without_body(super().on_invalid_task)(body, message, exc)
+        """Reject a malformed message, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_invalid_task)(body, message, exc)
+
+    @property
+    def _untaken(self) -> UntakenMessages:
+        return UntakenMessages(self.app)
 
     @property
     def connection(self) -> Any:
@@ -130,6 +141,24 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, self.channel_errors) or isinstance(exc.__cause__, self.channel_errors):
             time.sleep(_PAUSE)
+
+    def cancel_active_requests(self) -> None:
+        """Cancel what runs, as the worker stops. A task whose message is gone counts as revoked.
+
+        Celery 5.7 says of such a task that it will be tried again, which it never is: nobody has its message.
+        """
+        active = tuple(state.active_requests)
+        gone = [request for request in active if request.acknowledged and not request.task.acks_late]
+        super().cancel_active_requests()
+        for request in gone:
+            context = request._context  # noqa: SLF001  # as where Celery announces that a task is revoked
+            try:
+                # What has succeeded meanwhile remains a success.
+                request.task.backend.mark_as_revoked(request.id, "terminated", context, request.store_errors)
+            except Exception as error:  # noqa: BLE001
+                # The next would keep the worker waiting for as long.
+                logger.error("The result backend cannot be told of tasks that are cancelled: %r", error)
+                return
 
     def loop(self, *args: Any) -> None:
         """Receive messages until the worker stops, and connect again where the broker refuses something.

@@ -18,9 +18,11 @@ from pico_celery_worker.consumer.defaults import (
     prepare_broker,
     prepare_result_backend,
 )
+from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools import pool_name
 
@@ -29,7 +31,6 @@ logger = logging.getLogger(__name__)
 _GEVENT: Final = "gevent"
 _EVENTLET: Final = "eventlet"
 _PREFORK: Final = "prefork"
-_SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
@@ -53,6 +54,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         self._app: Celery = parent.app
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
+        outlast_refusals(self._app)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -65,8 +67,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
-        if self._pool in (_PREFORK, _SOLO):
-            logger.warning("The %s pool runs one task at a time in a process; -P gevent runs many", self._pool)
+        look_for_oversights(parent, self._pool, self.container, self.executors)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
@@ -145,11 +146,12 @@ def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor])
     steps.difference_update([step for step in steps if isinstance(step, type) and issubclass(step, ContainerStep)])
     steps.add(type("ContainerStep", (ContainerStep,), {"container": container, "executors": executors}))
     signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
+    signals.celeryd_after_setup.connect(_warn_of_another_app, dispatch_uid="pico-celery app")
 
 
 def _choose_pool(sender: Any, **_: Any) -> None:
     """Put pool and consumer of our own in the place of Celery's, in a worker that has tasks of ours."""
-    if not any(isinstance(step, type) and issubclass(step, ContainerStep) for step in sender.app.steps["worker"]):
+    if not has_container(sender.app):
         return
     pool_cls = get_implementation(sender.pool_cls)
     is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
@@ -160,3 +162,19 @@ def _choose_pool(sender: Any, **_: Any) -> None:
         let_others_run_while_connecting()
     prepare_broker(sender.app)
     sender.consumer_cls = derive_consumer(symbol_by_name(sender.consumer_cls), is_green)
+
+
+def _warn_of_another_app(instance: Any, **_: Any) -> None:
+    """Say so where a worker with nothing to do has another app than the container."""
+    if not has_container(instance.app) and not has_plain_tasks(instance.app):
+        logger.warning(
+            "This worker has no tasks: its app %r is not the one of the container. "
+            "Did you mean app = container.get(Celery), in the module that -A names?",
+            instance.app.main,
+        )
+
+
+def has_container(app: Celery) -> bool:
+    """Tell whether a container has registered its tasks with an app."""
+    steps: Any = app.steps
+    return any(isinstance(step, type) and issubclass(step, ContainerStep) for step in steps["worker"])

@@ -16,9 +16,8 @@ from typing import Any
 from celery.concurrency import thread as celery_thread
 from celery.concurrency.base import apply_target
 
-from pico_celery_worker.pools import is_stopping, termination_timeout, unless_stopping
-from pico_celery_worker.pools.job import Jobs
-from pico_celery_worker.pools.outcomes import told
+from pico_celery_worker.pools import is_shutting_down, termination_timeout
+from pico_celery_worker.pools.job import CancellableJob, Jobs
 
 
 class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no types
@@ -48,13 +47,11 @@ class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no t
         accept_callback: Any = None,
         **options: Any,
     ) -> None:
-        """Run a task in a thread, unless tasks are no longer to run: then its message is left to others."""
-        if is_stopping():
+        """Run a task in a thread, unless the worker stops: then its message is left to other workers."""
+        if is_shutting_down():
             return
-        accept_callback = unless_stopping(accept_callback)
-        number, run = self._jobs.add(target)
-        tell = told(callback, options["error_callback"])
-        self._waiting.append(functools.partial(apply_target, run, args, kwargs, tell, accept_callback, number))
+        job = CancellableJob(self._jobs, target, callback, options["error_callback"], accept_callback)
+        self._waiting.append(functools.partial(apply_target, job.run, args, kwargs, job.report, job.accept, job.number))
         self._begin()
 
     def grow(self, n: int = 1) -> None:
@@ -102,7 +99,7 @@ class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no t
             pid: What the pool calls the task.
             timeout: How long to wait, in seconds.
         """
-        self._jobs.cancel_and_wait(pid, timeout)
+        self._jobs.cancel(pid, timeout)
 
     def on_terminate(self) -> None:
         """Cancel what still runs, and wait for it to end. What only waits for a thread does not begin."""

@@ -192,13 +192,17 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             self._unkept.discard(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
-    def renew(self) -> None:
-        """Tell Redis that what was delivered here is still in hand, so that nobody else is given it."""
+    def renew(self, client: Any = None) -> None:
+        """Tell Redis that what was delivered here is still in hand, so that nobody else is given it.
+
+        Args:
+            client: By which to tell, where it is done in another thread than the channel's.
+        """
         qos = self.qos
         tags = [tag for tag in tuple(qos._delivered) if tag not in qos._dirty]  # noqa: SLF001
         if tags and self.ack_emulation:
-            with self.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+            with self.conn_or_acquire(client) as connected:
+                connected.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
 
     def close(self) -> None:
         """Close the channel."""
@@ -256,8 +260,20 @@ class ReservingChannel(_channel):  # type: ignore[misc]
                 self._waits_until = time.monotonic() + _LONGEST_WAIT
             raise Empty
         index, item, *tag = taken
+        if tag and not self._is_still_reserved(tag[0]):
+            raise Empty
         self._take_in(asked[index][1], item, *tag)
         return True
+
+    def _is_still_reserved(self, tag: bytes) -> bool:
+        """Tell whether a message was given to nobody else, because its answer waited here for too long to be read."""
+        if time.time() - self._asked_at < self.visibility_timeout / 2:
+            return True
+        with self.conn_or_acquire() as client:
+            if client.zscore(self.unacked_index_key, tag) != self._asked_at:
+                return False
+            client.zadd(self.unacked_index_key, {tag: time.time()}, xx=True)
+            return True
 
     def _take_in(self, queue: str, item: bytes, tag: bytes | None = None) -> None:
         self._queue_cycle.rotate(queue)

@@ -378,19 +378,3 @@ class TestSettings:
         app.task(name="plain", shared=False, soft_time_limit=10, time_limit=20)(plain)
 
         assert [finding.where for finding in findings(app, pool)] == ["task plain"] * count
-
-    def test_work_that_outlasts_the_visibility_timeout_of_redis_where_nobody_renews_it(self):
-        @component(scope="prototype")
-        class Tasks:
-            @task("long", acks_late=True, time_limit=7200)
-            async def long(self) -> None: ...
-
-            @task("early", time_limit=7200)
-            async def early(self) -> None: ...
-
-        longer = {"broker_transport_options": {"visibility_timeout": 10_000}}
-        expected = [("redelivery", WARNING, "task long")]
-        assert found(Tasks, pool="solo", broker_url="redis://nowhere") == expected
-        assert found(Tasks, pool="solo", broker_url="redis://nowhere", **longer) == []
-        assert found(Tasks, pool="solo", broker_url="amqp://nowhere") == []
-        assert found(Tasks, broker_url="redis://nowhere") == []
