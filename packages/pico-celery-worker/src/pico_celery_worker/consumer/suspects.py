@@ -19,7 +19,7 @@ from typing import Any, Final
 from celery.worker import state
 
 from pico_celery_worker.consumer.unacked import was_redelivered
-from pico_celery_worker.pools import is_stopping
+from pico_celery_worker.pools import is_shutting_down
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Suspects:
         self._waiting.clear()
 
     def _look(self) -> None:
-        if is_stopping():
+        if is_shutting_down():
             return
         now = time.monotonic()
         watched = [
