@@ -223,7 +223,7 @@ def test_sensitive_arguments_are_not_shown(make, safe):
 
 
 def test_other_arguments_are_shown_as_celery_shows_them(make):
-    request = make("early", args=["ada"], argsrepr="('ada',)", kwargsrepr="{}")
+    request = make("late", args=["ada"], argsrepr="('ada',)", kwargsrepr="{}")
     assert request.info()["args"] == ["ada"]
     assert request.info(safe=True)["args"] == "('ada',)"
     assert request.info() == Request.info(request)

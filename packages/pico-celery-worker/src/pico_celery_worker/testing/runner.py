@@ -83,6 +83,7 @@ class TaskRunner:
         self._timeout = timeout
         self._app: Celery = container.get(Celery)
         self._executors: list[Executor] = _executors(self._app, container)
+        self._app.finalize()
         self._deliveries = Deliveries(self._app)
         self._restore: Callable[[], None] | None = None
 
