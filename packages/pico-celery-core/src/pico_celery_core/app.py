@@ -47,9 +47,9 @@ class CeleryFactory:
                 return own
         for unread in unread_settings(container):
             logger.warning("%s %s", unread.problem, unread.hint)
+        Timeouts.read(settings.as_celery())  # raises where one is wrong
         app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
-        Timeouts.of(app)  # raises where one is wrong
         store_failures_in_full(app)
         logger.debug("Made the Celery app from %r", settings)
         return app

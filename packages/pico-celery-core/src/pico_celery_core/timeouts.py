@@ -1,5 +1,6 @@
 """Timeouts: the time limits of pico-celery's own, as an app's settings give them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -38,7 +39,19 @@ class Timeouts:
             >>> Timeouts.of(Celery(set_as_current=False)).cleanup
             10.0
         """
-        return cls(**{field.name: _seconds(app, *_setting_of(field.name)) for field in fields(cls)})
+        return cls.read(app.conf)
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Self:
+        """Read them from settings.
+
+        Args:
+            settings: Celery's, by their names.
+
+        Raises:
+            SettingsError: If one is not a number of seconds.
+        """
+        return cls(**{field.name: _seconds(settings, *_setting_of(field.name)) for field in fields(cls)})
 
     @property
     def termination(self) -> float:
@@ -52,8 +65,8 @@ def _setting_of(name: str) -> tuple[str, float]:
     return setting, default
 
 
-def _seconds(app: Any, setting: str, default: float) -> float:
-    value = app.conf.get(setting, default)
+def _seconds(settings: Mapping[str, Any], setting: str, default: float) -> float:
+    value = settings.get(setting, default)
     try:
         return float(value or 0)
     except (TypeError, ValueError):
