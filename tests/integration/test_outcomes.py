@@ -7,6 +7,8 @@ from pico_celery_core.errors import HandlerArgumentsError, HandlerCancelledError
 from tests.integration.shared import SharedWorker
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.smoke
+
 
 def test_values_and_keyword_arguments_arrive(worker: SharedWorker) -> None:
     result = worker.app.send_task("outcomes.echo", [1, "zwei"], {"three": [3.0, None]})
