@@ -57,6 +57,10 @@ def unreachable_server() -> Iterator[int]:
         yield port
 
 
+# As what Redis refuses writes: it is full, it is a replica for now, or it has too few replicas.
+REFUSALS = ("OOM", "READONLY", "NOREPLICAS")
+
+
 class OwnRedis:
     """A Redis server that may be stopped, killed and stalled. It keeps its data through a restart.
 
@@ -101,6 +105,26 @@ class OwnRedis:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def refuse_writes(self, error: str) -> None:
+        """Let it refuse what writes.
+
+        Args:
+            error: One of REFUSALS.
+        """
+        with self.client() as client:
+            if error == "READONLY":
+                client.replicaof("127.0.0.1", free_port())  # nobody is there, so it keeps what it has
+            else:
+                setting = {"OOM": "maxmemory", "NOREPLICAS": "min-replicas-to-write"}[error]
+                client.config_set(setting, 1)
+
+    def take_writes(self) -> None:
+        """Let it take what writes again, whatever it has refused that by."""
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+            client.config_set("maxmemory", 0)
+            client.config_set("min-replicas-to-write", 0)
+
     def kill_clients(self) -> None:
         """End all connections but one's own."""
         with self.client() as client:
@@ -109,6 +133,36 @@ class OwnRedis:
     def client(self) -> "redis.Redis":
         """Return a client of it."""
         return redis.Redis.from_url(self.url, decode_responses=True)
+
+
+@contextmanager
+def own_sentinel(master: int) -> Iterator[str]:
+    """Run a Redis Sentinel until the block ends: its URL as a result backend.
+
+    Args:
+        master: The port of the one server that it knows, as "master".
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = Path(folder) / "sentinel.conf"
+        lines = [f"port {port}", f"sentinel monitor master 127.0.0.1 {master} 1"]
+        lines += ["sentinel down-after-milliseconds master 500", f"logfile {folder}/log", f"dir {folder}"]
+        configuration.write_text("\n".join(lines))
+        process = subprocess.Popen(["redis-server", str(configuration), "--sentinel"])
+        try:
+            eventually(lambda: _sees_its_master(port))
+            yield f"sentinel://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _sees_its_master(port: int) -> bool:
+    try:
+        with redis.Redis(port=port) as client:
+            return client.sentinel_master("master")["flags"] == "master"
+    except redis.RedisError:
+        return False
 
 
 @contextmanager

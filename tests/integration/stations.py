@@ -48,6 +48,7 @@ class Station:
     def worker(
         self,
         *options: str,
+        app: str = "endurance",
         broker: str = "",
         pool: str = "gevent",
         settings: dict[str, object] | None = None,
@@ -58,6 +59,7 @@ class Station:
 
         Args:
             *options: Of `celery worker`.
+            app: The module of the app, below tests/integration/apps.
             broker: Where the worker finds the broker, if not where the station does.
             pool: The pool.
             settings: Celery's.
@@ -66,7 +68,7 @@ class Station:
         """
         quorum = {"TEST_QUORUM": "1"} if self.kind == "quorum" else {}
         return running_worker(
-            "endurance",
+            app,
             *("-P", pool, "-c", "2" if pool == "prefork" else "20", *options),
             broker=broker or self.broker,
             backend=self.backend,
@@ -84,6 +86,14 @@ class Station:
 
     def state(self, task_id: str) -> str:
         return self.app.backend.get_state(task_id)
+
+    def consumers(self) -> int:
+        """How many consumers RabbitMQ counts, also those whose end it has not noticed yet; with Redis always 1."""
+        if self.kind == "redis":
+            return 1
+        with self.app.connection_for_read() as connection, connection.channel() as channel:
+            declared: Any = queue_of(self.kind, self.queue)(channel).queue_declare(passive=True)
+            return int(declared.consumer_count)
 
     def of(self, task_id: str) -> list[str]:
         """What a task has recorded."""

@@ -1,7 +1,10 @@
 """A worker that is killed: what it had in hand is executed by those that live, without a restart."""
 
+import signal
+import tempfile
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,10 @@ SETTINGS = {
         "unacked_restore_throttle": 1,
     }
 }
+# How often a worker may die until all is done but what kills it. Each life finishes half of the rest, more or less.
+MANY_DEATHS = 30
+
+FINISHED = ["began", "finished", "cleaned up"]
 EXECUTED_BY_THE_NEXT = ["began", "began", "finished", "cleaned up"]
 
 
@@ -91,25 +98,134 @@ def what_waits_for_its_time_or_its_turn_is_not_lost(place: Station) -> None:
 
 @on("redis")
 def what_outlasts_the_visibility_timeout_runs_once(place: Station) -> None:
-    def renewed(since: float) -> bool:
-        latest = place.records.redis.zrange("unacked_index", 0, -1, withscores=True)
-        return len(latest) == 2 and min(score for _, score in latest) > since + 2 * VISIBILITY_TIMEOUT
-
     with place.worker(settings=SETTINGS) as worker, place.worker(settings=SETTINGS) as other:
         began = time.time()
         running = place.send("late", "key")
         place.until("began", running)
         waiting = place.send("late", "key", countdown=3 * VISIBILITY_TIMEOUT)
-        eventually(lambda: renewed(began), 6 * VISIBILITY_TIMEOUT)
+        eventually(lambda: has_renewed(place, 2, began), 6 * VISIBILITY_TIMEOUT)
         place.let_go("key")
         place.until("cleaned up", running, waiting)
         eventually(lambda: left_in_redis(place) == 0)
         assert worker.stop() == other.stop() == 0
-        assert place.of(running) == place.of(waiting) == ["began", "finished", "cleaned up"]
+        assert place.of(running) == place.of(waiting) == FINISHED
+
+
+def keeps_its_messages_while_held_up(place: Station, pool: str) -> None:
+    """Another one is there, to which Redis would give them."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        place.worker("-c", "4", pool=pool, settings=SETTINGS) as worker,
+    ):
+        free = Path(folder, "free")
+        running = [] if pool == "solo" else [place.send("late", "key") for _ in range(2)]
+        place.until("began", *running)
+        waiting = place.send("late", "key", countdown=1)
+        worker.wait_for_log(rf"{waiting}\] received")
+        blocking = place.send("block_until", str(free))
+        place.until("began", blocking)
+        tasks = [*running, waiting, blocking]
+        with place.worker(settings=SETTINGS) as other:
+            since = time.time()
+            eventually(lambda: has_renewed(place, len(tasks), since), 6 * VISIBILITY_TIMEOUT)
+            free.touch()
+            place.let_go("key")
+            place.until("cleaned up", *tasks)
+            eventually(lambda: left_in_redis(place) == 0)
+            assert worker.stop() == other.stop() == 0
+            assert [place.of(task) for task in tasks] == [FINISHED] * len(tasks)
+
+
+def has_renewed(place: Station, count: int, since: float) -> bool:
+    """Tell whether so many messages have long been in hand without being given out again."""
+    latest = place.records.redis.zrange("unacked_index", 0, -1, withscores=True)
+    return len(latest) == count and min(score for _, score in latest) > since + 2 * VISIBILITY_TIMEOUT
+
+
+@on("redis")
+def a_worker_that_is_held_up_keeps_its_messages_under_gevent(place: Station) -> None:
+    keeps_its_messages_while_held_up(place, "gevent")
+
+
+@on("redis")
+def a_worker_that_is_held_up_keeps_its_messages_under_eventlet(place: Station) -> None:
+    keeps_its_messages_while_held_up(place, "eventlet")
+
+
+@on("redis")
+def a_worker_that_is_held_up_keeps_its_messages_in_threads(place: Station) -> None:
+    keeps_its_messages_while_held_up(place, "threads")
+
+
+@on("redis")
+def a_worker_that_is_held_up_keeps_its_messages_with_solo(place: Station) -> None:
+    keeps_its_messages_while_held_up(place, "solo")
+
+
+@on("redis")
+def a_worker_that_is_held_up_keeps_its_messages_in_processes(place: Station) -> None:
+    keeps_its_messages_while_held_up(place, "prefork")
+
+
+def keeps_its_messages_while_it_stops(place: Station, pool: str) -> None:
+    with place.worker(pool=pool, settings=SETTINGS) as worker:
+        running = place.send("late", "key")
+        place.until("began", running)
+        with place.worker(settings=SETTINGS) as other:
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_for_log("Warm shutdown")
+            since = time.time()
+            eventually(lambda: has_renewed(place, 1, since), 6 * VISIBILITY_TIMEOUT)
+            place.let_go("key")
+            place.until("cleaned up", running)
+            assert worker.wait() == other.stop() == 0
+            assert place.of(running) == FINISHED
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_under_gevent(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "gevent")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_under_eventlet(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "eventlet")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_in_threads(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "threads")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_with_solo(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "solo")
+
+
+@on("redis")
+def a_worker_that_stops_keeps_its_messages_in_processes(place: Station) -> None:
+    keeps_its_messages_while_it_stops(place, "prefork")
+
+
+@on(*KINDS)
+def a_task_that_kills_its_worker_does_not_starve_the_others(place: Station) -> None:
+    killer = place.send("kill")
+    others = [place.send("late", "key", 1.0) for _ in range(40)]
+
+    def unfinished() -> list[str]:
+        return [task for task in others if "finished" not in place.of(task)]
+
+    deaths = []
+    while unfinished():
+        deaths.append(len(unfinished()))
+        assert len(deaths) < MANY_DEATHS, deaths
+        with place.worker(settings=SETTINGS) as worker:
+            eventually(lambda: worker.process.poll() is not None or not unfinished(), 60)
+    assert place.of(killer).count("began") <= len(deaths)
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("scenario", scenarios(__name__))
 def test_crash(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
     outcomes[scenario].result()

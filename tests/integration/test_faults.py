@@ -1,7 +1,7 @@
 """Brokers and result backends that end, stall and are cut off: a worker comes back, and runs nothing twice."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
-from tests.servers import OwnRedis, own_redis
+from tests.servers import OwnRedis, own_redis, own_sentinel
 from tests.waiting import eventually
 
 FINISHED = ["began", "finished", "cleaned up"]
@@ -47,6 +47,9 @@ class Running:
     def check(self) -> None:
         """Check that the worker is back, and that each task has run once."""
         place = self.place
+        # What RabbitMQ delivers again because of the connection that was lost, it delivers to this worker, before the
+        # tasks that are sent now.
+        eventually(lambda: place.consumers() == 1, 60, place.consumers)
         fresh = [place.send("late", "afterwards") for _ in range(3)]
         place.until("began", *fresh)
         place.let_go("afterwards")
@@ -207,6 +210,16 @@ def the_network_loses_what_is_sent(place: Station) -> None:
         running.check()
 
 
+@on(*KINDS)
+def acknowledgements_are_lost_on_their_way(place: Station) -> None:
+    with network_and_worker(place) as (between, running):
+        between.lose()
+        running.end_meanwhile()
+        running.worker.wait_for_log("Connection to broker lost", 60)
+        between.recover()
+        running.check()
+
+
 @on("redis")
 def rabbitmq_closes_all_connections(_: Station) -> None:
     with rabbitmq_vhost() as (name, url), station("rabbitmq", url) as place, place.worker(settings=IMPATIENT) as worker:
@@ -235,6 +248,62 @@ def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
             place.until("cleaned up", place.send("late", "meanwhile"))
             assert time.monotonic() - started < 30
             assert [place.of(task) for task in tasks] == [FINISHED] * 2
+
+
+def results_cannot_be_stored(
+    place: Station, break_backend: Callable[[], object], mend_backend: Callable[[], object], **worker: Any
+) -> None:
+    """Nothing depends on what cannot be stored but the outcome, and that waits."""
+    with place.worker("-c", "20", **worker) as running:
+        before = [place.send(task, "key") for task in ("late", "early")]
+        place.until("began", *before)
+        break_backend()
+        meanwhile = [place.send(task, "key") for task in (*["late"] * 6, *["early"] * 2)]
+        place.until("began", *meanwhile)
+        place.let_go("key")
+        place.until("cleaned up", *before, *meanwhile)
+        running.wait_for_log("cannot be stored in")
+        assert not any("succeeded" in line for line in running.lines)
+        mend_backend()
+        eventually(lambda: {place.state(task) for task in (*before, *meanwhile)} == {"SUCCESS"}, 60)
+        assert running.stop() == 0
+        assert [place.of(task) for task in (*before, *meanwhile)] == [FINISHED] * 10
+    with place.worker(**worker):
+        place.until("cleaned up", place.send("late", "key"))
+        assert [place.of(task) for task in (*before, *meanwhile)] == [FINISHED] * 10
+
+
+def redis_refuses_results(error: str, pool: str = "gevent") -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place:
+        results_cannot_be_stored(place, lambda: server.refuse_writes(error), server.take_writes, pool=pool)
+
+
+@on("redis")
+def the_result_backend_is_full(_: Station) -> None:
+    redis_refuses_results("OOM")
+
+
+@on("redis")
+def the_result_backend_is_a_replica_for_now(_: Station) -> None:
+    redis_refuses_results("READONLY")
+
+
+@on("redis")
+def the_result_backend_has_too_few_replicas(_: Station) -> None:
+    redis_refuses_results("NOREPLICAS")
+
+
+@on("redis")
+def the_result_backend_is_full_on_threads(_: Station) -> None:
+    redis_refuses_results("OOM", "threads")
+
+
+@on("redis")
+def the_result_backends_sentinel_has_no_master(_: Station) -> None:
+    with own_redis() as server, network(server.url) as (between, _url), own_sentinel(between.port) as sentinel:
+        settings = {"backend_url": sentinel, "result_backend_transport_options": {"master_name": "master"}}
+        with station("rabbitmq", results=server.url) as place:
+            results_cannot_be_stored(place, between.refuse, between.recover, settings=settings)
 
 
 @pytest.mark.services

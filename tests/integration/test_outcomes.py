@@ -1,10 +1,19 @@
 """On each pool: values, errors, and who a coroutine is."""
 
+import traceback
+from collections.abc import Iterator
+
+import pydantic
 import pytest
+from celery import Celery
 from celery.result import ResultSet
 
 from pico_celery_core.errors import HandlerArgumentsError, HandlerCancelledError
+from pico_celery_core.failures.backend import store_failures_in_full
+from tests.integration.apps import failing
+from tests.integration.apps.failing import FAILURES, OrderError
 from tests.integration.shared import SharedWorker
+from tests.integration.workers import sender
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.smoke
@@ -27,6 +36,53 @@ def test_an_error_reaches_the_caller_with_its_traceback(worker: SharedWorker) ->
         result.get(timeout=30)
     assert result.state == "FAILURE"
     assert "raise ValueError(message)" in result.traceback
+
+
+@pytest.fixture(scope="module")
+def caller(worker: SharedWorker) -> Iterator[Celery]:
+    """The app of a caller that reads failures in full, as a container's does."""
+    with sender(worker.url, worker.url) as app:
+        store_failures_in_full(app)
+        yield app
+
+
+def failure(worker: SharedWorker, app: Celery, kind: str) -> BaseException:
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        app.AsyncResult(worker.send("outcomes.fail_with", kind).id).get(timeout=30)
+    return info.value
+
+
+@pytest.mark.parametrize("kind", ["validation", "caused", "file"])
+def test_a_caller_gets_what_the_handler_raised(worker: SharedWorker, caller: Celery, kind: str) -> None:
+    arrived, raised = failure(worker, caller, kind), FAILURES[kind]()
+    assert (type(arrived), str(arrived), arrived.args) == (type(raised), str(raised), raised.args)
+    assert getattr(arrived, "__notes__", []) == getattr(raised, "__notes__", [])
+    if raised.__cause__:
+        assert str(arrived.__cause__) == str(raised.__cause__)
+    assert "in fail_with" in "".join(traceback.format_exception(arrived))
+
+
+def test_a_caller_gets_a_group_with_its_members(worker: SharedWorker, caller: Celery) -> None:
+    matched, rest = failure(worker, caller, "group").split((OrderError, KeyError))
+    assert [type(error) for error in matched.exceptions[0].exceptions] == [OrderError, KeyError]
+    assert [type(error) for error in rest.exceptions] == [pydantic.ValidationError]
+
+
+def test_a_class_that_the_caller_does_not_have_keeps_its_name(
+    worker: SharedWorker, caller: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = FAILURES["own"]()
+    monkeypatch.delattr(failing, "WorkersOwnError")
+    arrived = failure(worker, caller, "own")
+    assert (type(arrived).__name__, str(arrived), arrived.order) == ("WorkersOwnError", str(raised), 7)
+    assert isinstance(arrived, OrderError)
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_plain_celery_gets_the_text(worker: SharedWorker, kind: str) -> None:
+    raised = FAILURES[kind]()
+    text = str(raised.args[-1] if raised.args else raised).splitlines()[0]
+    assert text in str(failure(worker, worker.app, kind))
 
 
 def test_arguments_that_do_not_fit_fail_the_task(worker: SharedWorker) -> None:

@@ -25,6 +25,7 @@ def test_the_page_agrees_with_the_tests(table: dict[str, dict[str, str]], pool: 
         "`revoke(terminate=True)` ends the task, and clean-up runs": pool.terminate,
         "remote control is answered while a task runs": "yes" if pool.listens else "no",
         "a singleton that cannot be made stops the worker": "yes" if pool.processes == 1 else "no",
+        "`--autoscale`": "no" if pool.name == "solo" else "yes",
         "asyncio's subprocesses, DNS and `to_thread`": "yes",
         "warm shutdown: tasks finish, then singletons are closed": "yes",
         "cold shutdown: tasks are cancelled and clean up, messages go back": "yes",

@@ -36,7 +36,7 @@ def assert_resources_closed(place: Station) -> None:
 def assert_cancelled(place: Station, worker: Worker, late: list[str], early: list[str]) -> None:
     """Check that tasks were cancelled, and that the next worker has those that are acknowledged late."""
     assert [place.of(task) for task in (*late, *early)] == [CANCELLED] * 5
-    assert {place.state(task) for task in early} == {"RETRY"}
+    assert {place.state(task) for task in early} == {"REVOKED"}
     assert_resources_closed(place)
     assert_quiet(worker)
     place.let_go("key")

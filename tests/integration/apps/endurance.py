@@ -1,9 +1,12 @@
 """Tasks that wait, and record how they begin and end, while their worker is stopped, killed and cut off."""
 
 import asyncio
+import ctypes
 import json
 import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -96,6 +99,12 @@ class EnduranceTasks:
             except asyncio.CancelledError:
                 self.trail.add("swallowed")
 
+    @task("endurance.kill", acks_late=True)
+    async def kill(self) -> None:
+        """End the worker's process, as one that takes more memory than there is."""
+        self.trail.add("began")
+        os.kill(os.getpid(), signal.SIGKILL)
+
     @task("endurance.block")
     async def block(self, seconds: float) -> None:
         """Hold up the loop."""
@@ -104,6 +113,18 @@ class EnduranceTasks:
         while time.monotonic() < end:
             pass
         self.trail.add("finished")
+
+    @task("endurance.block_until", acks_late=True)
+    async def block_until(self, path: str) -> None:
+        """Hold up the loop, in a library that nobody has patched, until a file is there."""
+        self.trail.add("began")
+        _wait_for_file(Path(path))
+        self.trail.add("finished")
+
+
+def _wait_for_file(path: Path) -> None:
+    while not path.exists():
+        ctypes.CDLL(None).poll(None, 0, 50)
 
 
 @component(scope="prototype")

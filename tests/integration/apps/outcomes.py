@@ -10,6 +10,7 @@ from celery import current_task
 from pico_ioc import PicoContainer, component
 
 from pico_celery import TaskContext, run_blocking, task
+from tests.integration.apps.failing import FAILURES
 from tests.integration.apps.recording import Records
 
 
@@ -29,6 +30,12 @@ class OutcomeTasks:
     async def fail(self, message: str) -> None:
         await asyncio.sleep(0)
         raise ValueError(message)
+
+    @task("outcomes.fail_with")
+    async def fail_with(self, kind: str) -> None:
+        await asyncio.sleep(0)
+        error = FAILURES[kind]()
+        raise error
 
     @task("outcomes.exit")
     async def exit(self) -> None:

@@ -1,12 +1,14 @@
 """A user's code: both checkers know what a call returns, and what waiting for it gives."""
 # mypy: disable-error-code=empty-body
 
-from typing import assert_type
+from datetime import datetime
+from typing import Any, Unpack, assert_type
 
+from celery import Task
 from celery.result import AsyncResult
 from pico_ioc import component
 
-from pico_celery import CeleryClient, TaskResult, celery, gather_results, send_task, task, with_options
+from pico_celery import CeleryClient, SendOptions, TaskResult, celery, gather_results, send_task, task, with_options
 
 
 @celery
@@ -64,6 +66,41 @@ class Service:
         later = with_options(self.client, countdown=30, priority=9)
         assert_type(later, UserTaskClient)
         assert_type(later.create_user("alice", email="a@x"), TaskResult[dict[str, str]])
+
+
+def with_every_kind_of_option(client: UserTaskClient, when: datetime) -> None:
+    urgent: SendOptions = {"queue": "urgent", "expires": when, "publish_timeout": 3, "headers": {"tenant": "acme"}}
+    stamps: dict[str, Any] = {"trace": "t-1"}
+    assert_type(with_options(client, **urgent), UserTaskClient)
+    assert_type(with_options(client, stamped_headers=list(stamps), **stamps), UserTaskClient)
+    with_options(client, eta=when, retry_policy={"max_retries": 3}, link=client.create_user)
+
+
+def for_tenant(client: UserTaskClient, tenant: str, **options: Unpack[SendOptions]) -> UserTaskClient:
+    return with_options(with_options(client, **options), headers={"tenant": tenant})
+
+
+class Audited(Task):  # type: ignore[misc]  # Celery has no types
+    audit_level = 1
+
+
+audit: dict[str, Any] = {"audit_level": 2}
+
+
+class OptionTasks:
+    @task(
+        "tasks.options",
+        autoretry_for=(ConnectionError, TimeoutError),
+        retry_backoff=True,
+        retry_backoff_max=60,
+        rate_limit="10/m",
+        soft_time_limit=1.5,
+        throws=(ValueError,),
+        pydantic=True,
+        base=Audited,
+        **audit,
+    )
+    async def run(self) -> None: ...
 
 
 def in_a_response(client: UserTaskClient) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Calls that do not fit the stub: each is an error where it stands."""
 # mypy: disable-error-code=empty-body
 
-from pico_celery import CeleryClient, celery, send_task, with_options
+from pico_celery import CeleryClient, SendOptions, celery, send_task, with_options
 
 
 @celery
@@ -20,8 +20,12 @@ def calls(client: UserTaskClient) -> None:
     client.create_user("alice", "a@x", True)  # expect-error
     client.update_user("alice")  # expect-error
     with_options(client, countdown=30).create_user(1)  # expect-error
+    with_options(client, coutdown=30)  # expect-error
+    with_options(client, countdown="30")  # expect-error
+    with_options(client, priority=9.5)  # expect-error
+    options: SendOptions = {"countdwn": 30}  # expect-error
     value: dict[str, str] = client.create_user("alice")  # expect-error (pyright)
-    del value
+    del value, options
 
 
 async def awaited(client: UserTaskClient) -> None:

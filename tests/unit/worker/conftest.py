@@ -2,14 +2,30 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from celery import Celery
 from celery.backends import cache
 from pico_ioc import DictSource, PicoContainer, configuration, init
 
+from pico_celery_core import metadata
 from pico_celery_worker.loop import close_host
 from tests.unit.worker.containers import module_of
+
+
+@pytest.fixture(autouse=True)
+def declare_again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Forget what `@task` stood on in other tests; what is returned declares the methods of given classes again."""
+    monkeypatch.setattr(metadata, "_declared", WeakSet())
+
+    def declare(*classes: type) -> None:
+        for cls in classes:
+            for name, spec in metadata.handlers(cls):
+                metadata.declare_task(getattr(cls, name), spec)
+
+    return declare
+
 
 MakeContainer = Callable[..., PicoContainer]
 

@@ -76,11 +76,13 @@ def info_of(error: BaseException) -> ExceptionInfo:
     return ExceptionInfo((caught.type, caught.value, caught.tb))
 
 
-def consumer_of(app: Celery, *, kind: Any = Consumer, is_green: bool = True, hub: Any = None, **options: Any) -> Any:
+def consumer_of(
+    app: Celery, *, kind: Any = Consumer, is_green: bool = True, hub: Any = None, begin: Any = None, **options: Any
+) -> Any:
     """Return a consumer of Celery's that has no connection yet, and the list `requests` of what it would run."""
     requests: list[Any] = []
     consumer = kind(
-        requests.append,
+        begin or requests.append,
         app=app,
         pool=SimpleNamespace(is_green=is_green, num_processes=1, apply_async=None),
         controller=SimpleNamespace(state=state, semaphore=None, consumer=None, use_eventloop=False),

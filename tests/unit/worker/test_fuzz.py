@@ -18,9 +18,10 @@ from kombu.serialization import prepare_accept_content
 from pico_ioc import component
 
 from pico_celery_core.decorators import task
-from pico_celery_worker.consumer.validation import IntakeStep
+from pico_celery_worker.consumer.consumer import ReliableConsumer
+from pico_celery_worker.consumer.validation import rejecting_malformed
 from pico_celery_worker.loop import close_host
-from pico_celery_worker.pools.outcomes import contained, told
+from pico_celery_worker.pools.job import TaskJob
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.messages import content_types, encodings, headers, payloads
 
@@ -59,14 +60,15 @@ class Pool:
     def apply_async(
         self, target: Any, args: Any, *, accept_callback: Any, callback: Any, error_callback: Any, **_: Any
     ) -> None:
-        accept_callback(1, 0.0)
-        told(callback, error_callback)(contained(target)(*args, app=self.app))
+        job = TaskJob(target, callback, error_callback, accept_callback)
+        job.accept(1, 0.0)
+        job.report(job.run(*args, app=self.app))
 
     app: Celery
 
 
 class Worker:
-    """A consumer of Celery's own without a broker."""
+    """A consumer without a broker."""
 
     def __init__(self, app: Celery) -> None:
         self.app = app
@@ -75,7 +77,7 @@ class Worker:
         self.timed: list[Any] = []
         timer = SimpleNamespace(call_at=lambda eta, function, args, **_: self.timed.append((function, args)))
         controller = SimpleNamespace(state=state, semaphore=None, consumer=None, use_eventloop=False)
-        self.consumer = Consumer(
+        self.consumer = ReliableConsumer(
             lambda request: request.execute_using_pool(self.pool),
             app=app,
             pool=self.pool,
@@ -88,7 +90,6 @@ class Worker:
         self.consumer.event_dispatcher = None
         self.consumer.qos = SimpleNamespace(increment_eventually=lambda: None, decrement_eventually=lambda: None)
         self.consumer.on_decode_error = self._drop
-        IntakeStep(self.consumer)
         self.consumer.update_strategies()
         self.receive = self.consumer.create_task_handler()
 
@@ -163,12 +164,6 @@ def test_the_connections_errors_are_not_taken_for_the_messages(worker: Worker) -
     def lose(message: Any) -> None:
         raise worker.consumer.connection_errors[0]
 
-    worker.consumer.create_task_handler, create = lambda: lose, worker.consumer.create_task_handler
-    IntakeStep(worker.consumer)
-    try:
-        receive = worker.consumer.create_task_handler()
-        message = Message(body=b"[[],{},{}]", headers={"task": NAME, "id": "x"}, content_type="application/json")
-        with pytest.raises(worker.consumer.connection_errors):
-            receive(message)
-    finally:
-        worker.consumer.create_task_handler = create
+    message = Message(body=b"[[],{},{}]", headers={"task": NAME, "id": "x"}, content_type="application/json")
+    with pytest.raises(worker.consumer.connection_errors):
+        rejecting_malformed(worker.consumer, lose)(message)

@@ -3,18 +3,33 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from pico_ioc import UnifiedComponentProxy, component
 
 from pico_celery_client.interceptor import SEND_OPTIONS, CeleryClientInterceptor
 from pico_celery_core.errors import DeclarationError, EmptyClientError
 from pico_celery_core.metadata import handlers, stubs
-from pico_celery_core.options import check_send_options
+from pico_celery_core.options import SendOptions, check_send_options
 from pico_celery_core.sender import INTERCEPTOR
 
 _C = TypeVar("_C")
+
+
+class ComponentOptions(TypedDict, total=False):
+    """What pico-ioc's `@component` takes, and `@celery` as well."""
+
+    name: Any
+    qualifiers: Iterable[str]
+    scope: str
+    primary: bool
+    lazy: bool
+    conditional_profiles: Iterable[str]
+    conditional_require_env: Iterable[str]
+    conditional_predicate: Callable[[], bool] | None
+    on_missing_selector: object | None
+    on_missing_priority: int
 
 
 class CeleryClient(Protocol):
@@ -34,10 +49,10 @@ def celery(cls: type[_C], /) -> type[_C]: ...
 
 
 @overload
-def celery(**component_options: Any) -> Callable[[type[_C]], type[_C]]: ...
+def celery(**component_options: Unpack[ComponentOptions]) -> Callable[[type[_C]], type[_C]]: ...
 
 
-def celery(cls: type[_C] | None = None, /, **component_options: Any) -> Any:
+def celery(cls: type[_C] | None = None, /, **component_options: Unpack[ComponentOptions]) -> Any:
     """Make a class with `@send_task` stubs a component whose stubs send tasks.
 
     Args:
@@ -73,14 +88,15 @@ def celery(cls: type[_C] | None = None, /, **component_options: Any) -> Any:
     return decorate if cls is None else decorate(cls)
 
 
-def with_options(client: _C, /, **options: Any) -> _C:
+def with_options(client: _C, /, **options: Unpack[SendOptions]) -> _C:
     """Return a client like this one whose messages are sent with further options.
 
     Options given here win over those of `@send_task`; the client itself stays as it is.
 
     Args:
         client: A client taken from the container.
-        **options: What Celery's `send_task` takes, such as `countdown` (seconds), `priority`, `headers`.
+        **options: What Celery's `send_task` takes, such as `countdown` (seconds), `priority`, `headers`; see
+            `SendOptions`.
 
     Returns:
         A client of the same type.

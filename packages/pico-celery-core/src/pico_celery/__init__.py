@@ -14,7 +14,16 @@ if TYPE_CHECKING:
         gather_results,
         with_options,
     )
-    from pico_celery_core import CeleryFactory, CelerySettings, Progress, Sensitive, send_task, task
+    from pico_celery_core import (
+        CeleryFactory,
+        CelerySettings,
+        Progress,
+        SendOptions,
+        Sensitive,
+        TaskOptions,
+        send_task,
+        task,
+    )
     from pico_celery_worker import AsyncTask, PicoTaskRegistrar, TaskContext, run_blocking
 
 __all__ = [
@@ -25,8 +34,10 @@ __all__ = [
     "CelerySettings",
     "PicoTaskRegistrar",
     "Progress",
+    "SendOptions",
     "Sensitive",
     "TaskContext",
+    "TaskOptions",
     "TaskResult",
     "celery",
     "gather_results",
@@ -46,8 +57,10 @@ _HOMES: Final = {
     "CelerySettings": "pico_celery_core",
     "PicoTaskRegistrar": "pico_celery_worker",
     "Progress": "pico_celery_core",
+    "SendOptions": "pico_celery_core",
     "Sensitive": "pico_celery_core",
     "TaskContext": "pico_celery_worker",
+    "TaskOptions": "pico_celery_core",
     "TaskResult": "pico_celery_client",
     "celery": "pico_celery_client",
     "gather_results": "pico_celery_client",

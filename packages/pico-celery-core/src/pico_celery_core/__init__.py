@@ -11,6 +11,7 @@ refuse_clash()
 
 from pico_celery_core.decorators import send_task, task  # noqa: E402
 from pico_celery_core.metadata import SendSpec, TaskSpec, handlers, send_spec, stubs, task_spec  # noqa: E402
+from pico_celery_core.options import SendOptions, TaskOptions  # noqa: E402
 from pico_celery_core.progress import Progress  # noqa: E402
 from pico_celery_core.sensitive import Sensitive  # noqa: E402
 
@@ -22,8 +23,10 @@ __all__ = [
     "CeleryFactory",
     "CelerySettings",
     "Progress",
+    "SendOptions",
     "SendSpec",
     "Sensitive",
+    "TaskOptions",
     "TaskSpec",
     "handlers",
     "send_spec",

@@ -1,11 +1,17 @@
 """CeleryFactory: provides the one `Celery`."""
 
 import logging
+from typing import Final
 
 from celery import Celery
 from pico_ioc import PicoContainer, factory, provides
 
-from pico_celery_core.settings import CelerySettings, load_settings
+from pico_celery_core.configuration import load_settings, unread_settings
+from pico_celery_core.failures.backend import store_failures_in_full
+from pico_celery_core.settings import CelerySettings
+
+APP_NAME: Final = "pico_celery"
+"""The name of an app that is made here."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +44,10 @@ class CeleryFactory:
             if isinstance(provided, type) and provided is not Celery and issubclass(provided, Celery):
                 own: Celery = container.get(key)
                 return own
-        app = Celery("pico_celery")
+        for unread in unread_settings(container):
+            logger.warning("%s %s", unread.problem, unread.hint)
+        app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
+        store_failures_in_full(app)
         logger.debug("Made the Celery app from %r", settings)
         return app

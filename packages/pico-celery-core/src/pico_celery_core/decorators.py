@@ -2,11 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from pico_celery_core.errors import DeclarationError, TaskNameError
-from pico_celery_core.metadata import SEND_ATTRIBUTE, TASK_ATTRIBUTE, SendSpec, TaskSpec, static_method_error
-from pico_celery_core.options import PUBLISH_TIMEOUT, check_send_options, check_task_options
+from pico_celery_core.metadata import (
+    SEND_ATTRIBUTE,
+    TASK_ATTRIBUTE,
+    SendSpec,
+    TaskSpec,
+    declare_task,
+    static_method_error,
+)
+from pico_celery_core.options import PUBLISH_TIMEOUT, SendOptions, TaskOptions, check_send_options, check_task_options
 from pico_celery_core.sender import sender
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ class _StubDecorator(Protocol):
     ) -> Callable[Concatenate[_Self, _P], "TaskResult[_R]"]: ...
 
 
-def task(name: str, **options: Any) -> Callable[[_Handler], _Handler]:
+def task(name: str, **options: Unpack[TaskOptions]) -> Callable[[_Handler], _Handler]:
     """Declare an `async def` method of a component as the handler of a task.
 
     The worker resolves the component anew for each execution and awaits the method with the message's arguments.
@@ -40,7 +47,8 @@ def task(name: str, **options: Any) -> Callable[[_Handler], _Handler]:
 
     Args:
         name: The task's name; the stub that sends it uses the same one.
-        **options: Celery's task options, such as `max_retries`, `acks_late`, `queue`, `soft_time_limit` (seconds).
+        **options: Celery's task options, such as `max_retries`, `acks_late`, `queue`, `soft_time_limit` (seconds); see
+            `TaskOptions`.
 
     Returns:
         A decorator that returns the method it is given.
@@ -69,13 +77,13 @@ def task(name: str, **options: Any) -> Callable[[_Handler], _Handler]:
         if hasattr(handler, TASK_ATTRIBUTE) or hasattr(handler, SEND_ATTRIBUTE):
             problem, hint = "it is a task already", "One method has one task name: write a second method."
             raise DeclarationError(f"@task({name!r})", _describe(handler), problem, hint)
-        setattr(handler, TASK_ATTRIBUTE, spec)
+        declare_task(handler, spec)
         return handler
 
     return declare
 
 
-def send_task(name: str, **options: Any) -> _StubDecorator:
+def send_task(name: str, **options: Unpack[SendOptions]) -> _StubDecorator:
     """Declare a method of a `@celery` client as a stub: calling it sends a task.
 
     The body never runs. The signature is the contract: a call that does not fit it is refused before anything is
@@ -84,7 +92,8 @@ def send_task(name: str, **options: Any) -> _StubDecorator:
 
     Args:
         name: The name of the task to send.
-        **options: What Celery's `send_task` takes, such as `queue`, `countdown` (seconds), `priority`, `expires`.
+        **options: What Celery's `send_task` takes, such as `queue`, `countdown` (seconds), `priority`, `expires`; see
+            `SendOptions`.
 
     Returns:
         A decorator that returns a method which sends.

@@ -11,6 +11,7 @@ __all__ = [
     "ArgumentEncodingError",
     "CallError",
     "ClientNotConnectedError",
+    "ClosedScopeError",
     "ContractError",
     "ContractFileError",
     "DeclarationError",
@@ -217,6 +218,18 @@ class ResolutionError(PicoCeleryError, RuntimeError):
             f"Task {self.task!r} could not get its component {self.component}: {self.problem}. "
             "Check that what it depends on is registered, and that it can be built."
         )
+
+
+class ClosedScopeError(PicoCeleryError, ValueError):
+    """A task needs a component whose scope the container does not know."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem, hint)
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.hint}"
 
 
 class ArgumentEncodingError(PicoCeleryError, TypeError):

@@ -1,14 +1,19 @@
 """What a decorator leaves on a function, and how it is read back."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakSet
 
 from pico_celery_core.errors import DeclarationError
 
 TASK_ATTRIBUTE: Final = "__pico_celery_task__"
 SEND_ATTRIBUTE: Final = "__pico_celery_send__"
+
+# Every function that `@task` stands on, so that those can be found whose class no container knows.
+_declared: Final[WeakSet[Callable[..., Any]]] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,28 @@ class SendSpec:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def declare_task(function: Callable[..., Any], spec: TaskSpec) -> None:
+    """Leave on `function` what `@task` says of it."""
+    setattr(function, TASK_ATTRIBUTE, spec)
+    _declared.add(function)
+
+
+def declaring_classes() -> dict[type, list[str]]:
+    """Return the classes with `@task` methods that were imported, and the names of these tasks.
+
+    A class that stands in a function is left out, for nothing leads from its method to it.
+    """
+    found: dict[type, list[str]] = {}
+    for function in sorted(_declared, key=lambda function: (function.__module__, function.__qualname__)):
+        owner: Any = sys.modules.get(function.__module__)
+        *path, name = function.__qualname__.split(".")
+        for part in path:
+            owner = vars(owner).get(part) if hasattr(owner, "__dict__") else None
+        if inspect.isclass(owner) and vars(owner).get(name) is function:
+            found.setdefault(owner, []).append(getattr(function, TASK_ATTRIBUTE).name)
+    return found
 
 
 def task_spec(function: Callable[..., Any]) -> TaskSpec | None:

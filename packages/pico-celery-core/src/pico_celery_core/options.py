@@ -4,121 +4,153 @@ Written out, because declaring a task must not import Celery. Read in Celery 5.7
 compares them with Celery's own.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from pico_celery_core.errors import OptionValueError, UnknownOptionError, near_miss
 
-# What `extract_exec_options` of celery.app.task sends along with a message, where the task says it.
-_EXECUTION_OPTIONS: Final = frozenset(
-    {
-        "compression",
-        "delivery_mode",
-        "exchange",
-        "expires",
-        "immediate",
-        "mandatory",
-        "priority",
-        "queue",
-        "routing_key",
-        "serializer",
-        "soft_time_limit",
-        "time_limit",
-    }
-)
+if TYPE_CHECKING:
+    from kombu.entity import Exchange, Queue
 
-TASK_OPTIONS: Final = _EXECUTION_OPTIONS | {
+
+class ExecutionOptions(TypedDict, total=False):
+    """What `extract_exec_options` of celery.app.task sends along with a message, where the task says it."""
+
+    compression: str | None
+    delivery_mode: "int | str | None"
+    exchange: "str | Exchange | None"
+    expires: float | datetime | str | None
+    immediate: bool | None
+    mandatory: bool | None
+    priority: int | None
+    queue: "str | Queue | None"
+    routing_key: str | None
+    serializer: str | None
+    soft_time_limit: float | None
+    time_limit: float | None
+
+
+class TaskOptions(ExecutionOptions, total=False):
+    """What `@task` takes: Celery's options of a task, with times in seconds.
+
+    An attribute of the task's own `base` class is an option as well, which this does not know: pass it in a dict of
+    `Any`, as `@task("orders.confirm", base=Audited, **audit)`.
+    """
+
     # attributes of celery.app.task.Task
-    "Request",
-    "Strategy",
-    "acks_late",
-    "acks_on_failure",
-    "acks_on_failure_or_timeout",
-    "acks_on_timeout",
-    "backend",
-    "default_retry_delay",
-    "ignore_result",
-    "max_retries",
-    "rate_limit",
-    "reject_on_worker_lost",
-    "resultrepr_maxsize",
-    "retry_on_worker_lost",
-    "send_events",
-    "store_eager_result",
-    "store_errors_even_if_ignored",
-    "throws",
-    "track_started",
-    "trail",
-    "typing",
+    Request: Any
+    Strategy: Any
+    acks_late: bool | None
+    acks_on_failure: bool | None
+    acks_on_failure_or_timeout: bool | None
+    acks_on_timeout: bool | None
+    backend: Any
+    default_retry_delay: float
+    ignore_result: bool
+    max_retries: int | None
+    rate_limit: str | float | None
+    reject_on_worker_lost: bool | None
+    resultrepr_maxsize: int
+    retry_on_worker_lost: bool | None
+    send_events: bool
+    store_eager_result: bool
+    store_errors_even_if_ignored: bool
+    throws: tuple[type[BaseException], ...]
+    track_started: bool | None
+    trail: bool
+    typing: bool | None
     # hooks of celery.app.task.Task that an option may replace
-    "after_return",
-    "before_start",
-    "on_failure",
-    "on_replace",
-    "on_retry",
-    "on_success",
-    "shadow_name",
+    after_return: Callable[..., Any]
+    before_start: Callable[..., Any]
+    on_failure: Callable[..., Any]
+    on_replace: Callable[..., Any]
+    on_retry: Callable[..., Any]
+    on_success: Callable[..., Any]
+    shadow_name: Callable[..., str | None]
     # parameters of Celery.task
-    "base",
-    "bind",
-    "pydantic",
-    "pydantic_context",
-    "pydantic_dump_kwargs",
-    "pydantic_strict",
+    base: type[Any] | None
+    bind: bool
+    pydantic: bool
+    pydantic_context: dict[str, Any] | None
+    pydantic_dump_kwargs: dict[str, Any] | None
+    pydantic_strict: bool
     # read by celery.app.autoretry
-    "autoretry_for",
-    "dont_autoretry_for",
-    "override_max_retries",
-    "retry_backoff",
-    "retry_backoff_max",
-    "retry_jitter",
-    "retry_kwargs",
-}
+    autoretry_for: Sequence[type[BaseException]]
+    dont_autoretry_for: Sequence[type[BaseException]]
+    override_max_retries: int | None
+    retry_backoff: float
+    retry_backoff_max: float
+    retry_jitter: bool
+    retry_kwargs: dict[str, Any]
 
-SEND_OPTIONS: Final = _EXECUTION_OPTIONS | {
+
+class MessageOptions(ExecutionOptions, total=False):
+    """What Celery takes with a message."""
+
     # parameters of Celery.send_task
-    "add_to_parent",
-    "chain",
-    "chord",
-    "connection",
-    "countdown",
-    "eta",
-    "group_id",
-    "group_index",
-    "link",
-    "link_error",
-    "parent_id",
-    "producer",
-    "reply_to",
-    "retries",
-    "root_id",
-    "route_name",
-    "router",
-    "shadow",
-    "task_id",
+    add_to_parent: bool
+    chain: Sequence[Any] | None
+    chord: Any
+    connection: Any
+    countdown: float | None
+    eta: datetime | str | None
+    group_id: str | None
+    group_index: int | None
+    link: Any
+    link_error: Any
+    parent_id: str | None
+    producer: Any
+    reply_to: str | None
+    retries: int
+    root_id: str | None
+    route_name: str | None
+    router: Any
+    shadow: str | None
+    task_id: str | None
     # parameters of the message and of its publication
-    "argsrepr",
-    "confirm_timeout",
-    "correlation_id",
-    "declare",
-    "exchange_type",
-    "expiration",
-    "headers",
-    "ignore_result",
-    "kwargsrepr",
-    "origin",
-    "retry",
-    "retry_policy",
-    "stamped_headers",
-    "timeout",
+    argsrepr: str | None
+    confirm_timeout: float | None
+    correlation_id: str | None
+    declare: Sequence[Any] | None
+    exchange_type: str | None
+    expiration: float | None
+    headers: Mapping[str, Any] | None
+    ignore_result: bool
+    kwargsrepr: str | None
+    origin: str | None
+    retry: bool | None
+    retry_policy: Mapping[str, Any] | None
+    stamped_headers: Sequence[str] | None
+    timeout: float | None
     # properties of an AMQP message that Celery leaves alone
-    "app_id",
-    "message_id",
-    "timestamp",
-    "type",
-    "user_id",
-}
+    app_id: str
+    message_id: str
+    timestamp: "datetime | int"
+    type: str
+    user_id: str
 
+
+class SendOptions(MessageOptions, total=False):
+    """What `@send_task` and `with_options` take: Celery's options of a message, and ours; times are in seconds.
+
+    Stamps, which `stamped_headers` name, are options as well, which this does not know: pass them in a dict of `Any`.
+
+    Example:
+        >>> from typing import Any
+        >>> from pico_celery import SendOptions, with_options
+        >>> urgent: SendOptions = {"queue": "urgent", "priority": 9}
+        >>> stamps: dict[str, Any] = {"trace": "t-1"}
+        >>> def urgently(client):
+        ...     return with_options(client, **urgent, stamped_headers=list(stamps), **stamps)
+    """
+
+    publish_timeout: float | None
+
+
+_EXECUTION_OPTIONS: Final = ExecutionOptions.__optional_keys__
+TASK_OPTIONS: Final = TaskOptions.__optional_keys__
+SEND_OPTIONS: Final = MessageOptions.__optional_keys__
 
 # Our own: how long an `async def` stub may take to send, in seconds.
 PUBLISH_TIMEOUT: Final = "publish_timeout"

@@ -1,17 +1,13 @@
-"""CelerySettings: what the configuration says under the prefix `celery`."""
+"""CelerySettings: the settings of an application, and which names they may have."""
 
-import json
 import logging
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, Final
 
 from celery import Celery
 from celery.app.defaults import NAMESPACES, Option, flatten
 from celery.app.utils import HIDDEN_SETTINGS
-from celery.utils.text import str_to_list
-from pico_ioc import PicoContainer
 
 from pico_celery_core.errors import SettingsError, near_miss
 
@@ -24,9 +20,12 @@ _PICO_OPTIONS: Final = {
     "pico_loop_lag_warning": Option(1.0, type="float"),
     "pico_publish_timeout": Option(10.0, type="float"),
 }
-_KNOWN: Final[dict[str, Option]] = {**dict(flatten(NAMESPACES)), **_PICO_OPTIONS}
-_CONVERSIONS: Final = cast("Mapping[str, Callable[[str], Any]]", Option.typemap)
-_DECLARED: Final = ("broker_url", "backend_url", "task_track_started")
+KNOWN: Final[dict[str, Option]] = {**dict(flatten(NAMESPACES)), **_PICO_OPTIONS}
+DECLARED: Final = ("broker_url", "backend_url", "task_track_started")
+
+# What `Celery(...)` calls them, and too far from their names as settings to be found by likeness.
+_OF_THE_CONSTRUCTOR: Final = {"broker": "broker_url", "backend": "backend_url"}
+_NAMESPACES: Final = ("task", "worker", "result", "broker", "beat")
 _DEFAULT_BACKEND: Final = "redis://localhost:6379/1"
 
 _MASK: Final = "********"
@@ -72,7 +71,7 @@ class CelerySettings:
             _check_name(name)
         if backend_url != _DEFAULT_BACKEND:
             settings["backend_url"] = backend_url
-        settings = _with_one_backend(settings)
+        settings = with_one_backend(settings)
         self.broker_url = broker_url
         self.backend_url = settings.pop("backend_url", _DEFAULT_BACKEND) or None
         self.task_track_started = task_track_started
@@ -130,18 +129,7 @@ def seconds(app: Celery, setting: str) -> float:
         raise SettingsError(setting, f"is {value!r}", "Give a number of seconds.") from None
 
 
-def load_settings(container: PicoContainer) -> CelerySettings:
-    """Read the settings from the user's own `@configured(prefix="celery")` class, else from the configuration."""
-    for key in container.keys():
-        provider = container.metadata_for(key)
-        if provider is not None and provider.infra == "configured" and provider.pico_name == PREFIX:
-            logger.debug("Celery's settings come from %s", getattr(key, "__qualname__", key))
-            return CelerySettings(**_fields(container.get(key)))
-    tree, lookup = _sources(container)
-    return CelerySettings(**{**_with_one_backend(_read_tree(tree)), **_with_one_backend(_read_flat(lookup))})
-
-
-def _with_one_backend(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_one_backend(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of one source with the result backend as `backend_url`, whichever of its two names it has."""
     named = dict(settings)
     if "result_backend" in named:
@@ -152,66 +140,27 @@ def _with_one_backend(settings: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _fields(configured: Any) -> dict[str, Any]:
-    if isinstance(configured, CelerySettings):
-        return configured.as_celery()
-    if is_dataclass(configured):
-        return {field.name: getattr(configured, field.name) for field in fields(configured)}
-    return {name: value for name, value in vars(configured).items() if not name.startswith("_")}
+def meant_setting(name: str) -> str:
+    """Return the setting that an unknown name was probably meant to be, or an empty string.
 
-
-# pico-ioc 2.5.2 binds a configuration prefix only to a class that lists its fields beforehand, and to either tree or
-# flat sources: with only the other kind at hand, init() fails. Celery's settings are many, and both kinds of source are
-# common. So what the container was given is read from its configuration manager, for which there is no public way.
-# tests/unit/core/test_settings.py holds it to it.
-
-
-def _sources(container: PicoContainer) -> tuple[Mapping[str, Any], Callable[[str], str | None]]:
-    """Return the merged tree sources, and a look-up in the flat ones."""
-    manager: Any = container._config_manager  # noqa: SLF001
-    return manager._resolver.tree(), manager._lookup_flat  # noqa: SLF001
-
-
-def _read_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
-    settings = tree.get(PREFIX) or {}
-    if not isinstance(settings, Mapping):
-        raise SettingsError(PREFIX, f"is {type(settings).__name__}, not a mapping", "Put the settings below it.")
-    return dict(settings)
-
-
-def _read_flat(lookup: Callable[[str], str | None]) -> dict[str, Any]:
-    found = {name: lookup(f"CELERY_{name.upper()}") for name in (*_DECLARED, *_KNOWN)}
-    return {name: _from_text(name, text) for name, text in found.items() if text is not None}
-
-
-def _from_text(name: str, text: str) -> Any:
-    option = _KNOWN.get(name, Option())
-    # Celery names its types, all but one: that of beat_cron_starting_deadline is the class itself.
-    kind = "int" if option.type is int else option.type
-    try:
-        if kind in ("list", "tuple"):
-            return [item.strip() for item in str_to_list(text)]
-        # Where Celery expects a switch it often takes a mapping as well, as for broker_use_ssl.
-        if kind in ("dict", "any") or (kind != "string" and text.lstrip().startswith("{")):
-            return _json_or_text(text)
-        return _CONVERSIONS[kind](text) if kind in _CONVERSIONS else text
-    except (TypeError, ValueError) as error:
-        raise SettingsError(name, f"is {text!r}", f"Celery takes a value of type {kind} there.") from error
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    Example:
+        >>> meant_setting("broker"), meant_setting("concurrency"), meant_setting("CELERY_TASK_ACK_LATE")
+        ('broker_url', 'worker_concurrency', 'task_acks_late')
+        >>> meant_setting("redbeat_redis_url")
+        ''
+    """
+    # Celery's extensions bring settings of their own, so only what resembles one of Celery's is taken for a mistake.
+    plain = name.lower().removeprefix("celery_")
+    if plain in _OF_THE_CONSTRUCTOR:
+        return _OF_THE_CONSTRUCTOR[plain]
+    complete = next((full for space in _NAMESPACES if (full := f"{space}_{plain}") in KNOWN), "")
+    return complete or near_miss(plain, (*DECLARED, *KNOWN), cutoff=0.85)
 
 
 def _check_name(name: str) -> None:
-    if name in _KNOWN:
+    if name in KNOWN:
         return
-    # Celery's extensions bring settings of their own, so only what resembles one of Celery's is taken for a mistake.
-    plain = name.lower().removeprefix("celery_")
-    suggestion = near_miss(plain, (*_DECLARED, *_KNOWN), cutoff=0.85)
+    suggestion = meant_setting(name)
     if suggestion:
         raise SettingsError(name, "is not one that Celery knows", f"Did you mean {suggestion!r}?")
     logger.debug("The setting %r is not one of Celery's own; passing it on", name)

@@ -61,6 +61,13 @@ class Tasks:
         sleep(seconds)
 """
 
+COMPONENT = '@component(scope="prototype")\n'
+GOOD = f"""
+{COMPONENT}class Tasks:
+    @task("nap")
+    async def nap(self, seconds: float): ...
+"""
+
 WRONG = """
 @component(scope="prototype")
 class Tasks:
@@ -182,16 +189,39 @@ class TestTasks:
 
 
 class TestCheck:
-    @pytest.mark.parametrize("arguments", [(), ("--strict", "--pool", "prefork")])
-    def test_the_quickstart_has_no_findings(self, arguments):
-        done = celery("-A", "examples.quickstart.worker", "pico", "check", *arguments)
+    @pytest.mark.parametrize("pool", ["threads", "prefork"])
+    def test_the_quickstart_has_no_findings(self, pool):
+        done = celery("-A", "examples.quickstart.worker", "pico", "check", "--strict", "--pool", pool)
 
         assert done.returncode == 0, done.stderr
-        pool = arguments[-1] if arguments else "gevent"
         assert done.stdout == f"0 errors, 0 warnings in 1 task for the {pool} pool\n"
 
+    def test_unless_a_pool_is_named_it_says_what_a_worker_chooses_by_itself(self):
+        done = celery("-A", "examples.quickstart.worker", "pico", "check", "--strict")
+
+        assert done.returncode == 0, done.stderr
+        assert "info pool-unset: worker_pool\n" in done.stdout
+        assert "info concurrency-unset: worker_concurrency\n" in done.stdout
+        assert done.stdout.endswith("0 errors, 0 warnings in 1 task for the gevent pool\n")
+
+    def test_a_class_that_is_no_component(self, run: Run):
+        done = run(GOOD.replace(COMPONENT, ""), "pico", "check", "--strict")
+
+        assert done.returncode == 1, done.stderr
+        assert "warning no-tasks: the container" in done.stdout
+        assert "warning undeclared-component: shop.Tasks" in done.stdout
+        assert "Did you mean @component(scope='prototype') above the class?" in done.stdout
+
+    @pytest.mark.parametrize(("scope", "hint"), [("prototyp", "'prototype'?"), ("request", "'prototype' or 'task'?")])
+    def test_a_scope_that_no_worker_opens(self, run: Run, scope: str, hint: str):
+        done = run(GOOD.replace("prototype", scope), "pico", "check")
+
+        assert done.returncode == 1, done.stderr
+        assert "error scope: shop.Tasks" in done.stdout
+        assert f"Did you mean {hint}" in done.stdout
+
     def test_warnings_are_shown_and_do_not_fail(self, run: Run):
-        done = run(RISKY, "pico", "check")
+        done = run(RISKY, "pico", "check", "--pool", "threads")
 
         assert done.returncode == 0, done.stderr
         assert done.stdout == (
@@ -205,7 +235,7 @@ class TestCheck:
             "  returns.\n"
             "  Await an async counterpart, or `await run_blocking(sleep, ...)`.\n"
             "\n"
-            "0 errors, 2 warnings in 1 task for the gevent pool\n"
+            "0 errors, 2 warnings in 1 task for the threads pool\n"
         )
 
     def test_a_blocking_call_is_also_found_where_celery_patches_this_process(self, run: Run):
@@ -219,10 +249,10 @@ class TestCheck:
 
     def test_what_is_ignored_does_not_count(self, run: Run):
         codes = ("--ignore", "singleton-component", "--ignore", "blocking-call")
-        done = run(RISKY, "pico", "check", "--strict", *codes)
+        done = run(RISKY, "pico", "check", "--strict", "--pool", "threads", *codes)
 
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "0 errors, 0 warnings in 1 task for the gevent pool\n"
+        assert done.stdout == "0 errors, 0 warnings in 1 task for the threads pool\n"
 
     def test_errors_fail(self, run: Run):
         done = run(WRONG, "pico", "check")

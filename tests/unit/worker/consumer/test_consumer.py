@@ -1,24 +1,26 @@
 """The consumers of our workers use our transports, and give up a connection but not what runs."""
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp.channel import Channel
 from celery import Celery
-from celery.bootsteps import ConsumerStep
+from celery.bootsteps import ConsumerStep, StartStopStep
+from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer import consumer as celery_consumer
-from kombu.asynchronous.timer import Timer
 from kombu.transport import pyamqp
 from kombu.transport.memory import Transport
+from kombu.utils.imports import symbol_by_name
+from pico_ioc import component
 
+from pico_celery import task
 from pico_celery_worker.consumer import consumer as module
-from pico_celery_worker.consumer.consumer import GreenConsumer, PicoConsumer
+from pico_celery_worker.consumer import request as request_module
+from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer, derive_consumer
 from pico_celery_worker.consumer.unacked import Deliveries
 from pico_celery_worker.transports.redis import ReservingChannel
-from tests.unit.worker.requests import consumer_of
+from tests.unit.worker.requests import consumer_of, message_of, request_of
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def make_app() -> Iterator[Callable[..., Celery]]:
     apps = []
 
     def make(broker: str = "memory://", **settings: Any) -> Celery:
-        app = Celery("tests", broker=broker, set_as_current=False)
+        app = Celery("tests", broker=broker, backend="cache+memory://", set_as_current=False)
         app.conf.update(settings)
         apps.append(app)
         return app
@@ -51,13 +53,13 @@ def transports(consumer: Any) -> list[Any]:
     return [connection.get_transport_cls() for connection in connections]
 
 
-@pytest.mark.parametrize("kind", [PicoConsumer, GreenConsumer])
+@pytest.mark.parametrize("kind", [ReliableConsumer, GreenConsumer])
 def test_messages_of_redis_are_taken_in_one_step(make_app, kind):
     consumer = consumer_of(make_app("redis://localhost"), kind=kind)
     assert all(issubclass(transport.Channel, ReservingChannel) for transport in transports(consumer))
 
 
-@pytest.mark.parametrize("kind", [PicoConsumer, GreenConsumer])
+@pytest.mark.parametrize("kind", [ReliableConsumer, GreenConsumer])
 def test_nobody_waits_without_end_for_rabbitmq(make_app, kind):
     for transport in transports(consumer_of(make_app("amqp://localhost"), kind=kind)):
         assert issubclass(transport, pyamqp.Transport)
@@ -69,13 +71,13 @@ def test_other_brokers_are_reached_as_celery_does(make_app):
 
 
 def test_events_may_go_to_a_broker_of_their_own(make_app):
-    consumer = consumer_of(make_app(), kind=PicoConsumer)
+    consumer = consumer_of(make_app(), kind=ReliableConsumer)
     consumer.ensure_connected = lambda connection: connection
     assert consumer.connection_for_write("redis://elsewhere").hostname == "elsewhere"
 
 
 def test_a_connection_is_there_when_it_is_asked_for(make_app):
-    consumer = consumer_of(make_app(broker_connection_retry_on_startup=True), kind=PicoConsumer)
+    consumer = consumer_of(make_app(broker_connection_retry_on_startup=True), kind=ReliableConsumer)
     with consumer.connection_for_read() as read, consumer.connection_for_write() as write:
         assert read.connected
         assert write.connected
@@ -95,7 +97,7 @@ def test_under_gevent_an_attempt_to_connect_ends(make_app, monkeypatch, kind, ti
     [
         (GreenConsumer, {}, False),
         (GreenConsumer, {"worker_enable_prefetch_count_reduction": True}, True),
-        (PicoConsumer, {}, True),
+        (ReliableConsumer, {}, True),
     ],
 )
 def test_after_a_reconnection_greenlets_take_as_many_messages_as_before(make_app, kind, settings, fewer):
@@ -113,7 +115,7 @@ def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, deli
     assert 1 < passed < 100
 
 
-@pytest.mark.parametrize("options", [{"kind": PicoConsumer}, {"kind": GreenConsumer, "hub": object()}])
+@pytest.mark.parametrize("options", [{"kind": ReliableConsumer}, {"kind": GreenConsumer, "hub": object()}])
 def test_others_do_not(make_app, deliveries, options):
     consumer_of(make_app(), **options)
     assert not deliveries.are_kept
@@ -126,11 +128,9 @@ class RefusedError(Exception):
 def looping(make_app: Any, **settings: Any) -> Any:
     """Return a consumer whose loop is refused something."""
 
-    def refuse(*_: Any) -> None:
-        raise RefusedError("read only")
-
-    class Looping(PicoConsumer):
-        loop = staticmethod(refuse)
+    class Looping(ReliableConsumer):
+        def receive(self, *_: Any) -> None:
+            raise RefusedError("read only")
 
     consumer = consumer_of(make_app("redis://localhost", **settings), kind=Looping)
     consumer.channel_errors = (RefusedError,)
@@ -145,52 +145,143 @@ def test_a_broker_that_refuses_something_is_taken_for_one_that_is_lost(make_app)
     assert consumer.app.conf.broker_channel_error_retry is True
 
 
-def test_unless_the_user_wants_that_to_end_the_worker(make_app):
+def test_a_refusal_ends_the_worker_where_the_user_wants_that(make_app):
     consumer = looping(make_app, broker_channel_error_retry=False)
     with pytest.raises(RefusedError):
         consumer.loop()
     assert consumer.app.conf.broker_channel_error_retry is False
 
 
-def test_the_loop_is_held_up_while_it_waits_for_room_and_nobody_else_counts(make_app):
-    seen = []
-    consumer = consumer_of(make_app(), kind=GreenConsumer)
-    begin = consumer._noting_that_it_waits(lambda _: seen.append(consumer.is_held_up()))
-    begin("by another greenlet")
-    ready(consumer, "redis")
-    begin("by the loop")
-    assert (seen, consumer.is_held_up()) == ([False, True], False)
+@pytest.mark.parametrize(("hub", "name"), [(None, "synloop"), (object(), "asynloop")])
+def test_other_pools_receive_by_celerys_loops(make_app, monkeypatch, hub, name):
+    called = []
+    monkeypatch.setattr(loops, name, lambda *args: called.append(args))
+    consumer_of(make_app(), kind=ReliableConsumer, hub=hub).loop(1, 2)
+    assert called == [(1, 2)]
 
 
-def ready(consumer: Any, driver_type: str) -> list[Any]:
-    """Give the consumer what it has when its loop begins, and return how the channel is asked to cancel."""
-    asked: list[Any] = []
-    consumer.connection = SimpleNamespace(transport=SimpleNamespace(driver_type=driver_type))
-    channel = SimpleNamespace(basic_cancel=lambda *args, **options: asked.append((args, options)))
-    consumer.task_consumer = SimpleNamespace(channel=channel)
-    consumer.qos = None
-    assert consumer.loop_args() == Consumer.loop_args(consumer)
-    channel.basic_cancel("a tag")
-    return asked
+def test_celery_calls_the_loop_of_a_consumer_that_has_one(make_app):
+    """Fails when Celery no longer leaves it to its consumer."""
+    consumer = consumer_of(make_app(), kind=ReliableConsumer)
+    assert consumer.loop.__func__ is ReliableConsumer.loop
 
 
-def test_under_greenlets_rabbitmqs_consumers_are_cancelled_without_waiting(make_app):
-    assert ready(consumer_of(make_app(), kind=GreenConsumer), "amqp") == [(("a tag",), {"nowait": True})]
+class Own(Consumer):
+    """A consumer of a user's own."""
 
 
-@pytest.mark.parametrize(("kind", "driver_type"), [(GreenConsumer, "redis"), (PicoConsumer, "amqp")])
-def test_other_consumers_are_cancelled_as_celery_does(make_app, kind, driver_type):
-    assert ready(consumer_of(make_app(), kind=kind), driver_type) == [(("a tag",), {})]
+class OwnLoop(Consumer):
+    """One that brings a loop."""
+
+    def loop(self, *_: Any) -> None:
+        raise RefusedError
 
 
-def test_py_amqp_can_cancel_without_waiting():
-    sent: list[Any] = []
-    channel = SimpleNamespace(
-        connection=object(), cancel_callbacks={}, callbacks={}, no_ack_consumers=set(), wait=pytest.fail
-    )
-    channel.send_method = lambda *args, **options: sent.append(options.get("wait"))
-    Channel.basic_cancel(channel, "a tag", nowait=True)
-    assert sent == [None]
+@pytest.mark.parametrize("is_green", [True, False])
+def test_a_users_consumer_does_what_ours_does(make_app, is_green):
+    ours = GreenConsumer if is_green else ReliableConsumer
+    assert derive_consumer(Consumer, is_green) is ours
+    assert derive_consumer(ours, is_green) is ours
+    derived = derive_consumer(Own, is_green)
+    assert issubclass(derived, (ours, Own))
+    assert derived.__name__ == "Own"
+    assert derive_consumer(Own, is_green) is derived
+    names = [type(step).__name__ for step in consumer_of(make_app(), kind=derived).blueprint.order]
+    assert names.count("VisibilityStep") == 1
+    assert ("RemoteControl" in names, "Control" in names) == (is_green, not is_green)
+
+
+@pytest.mark.parametrize("is_green", [True, False])
+def test_a_users_loop_is_the_one_that_runs(make_app, is_green):
+    consumer = consumer_of(make_app(), kind=derive_consumer(OwnLoop, is_green))
+    with pytest.raises(RefusedError):
+        consumer.loop()
+
+
+def test_what_is_no_consumer_of_celerys_is_left_as_it_is():
+    assert derive_consumer(object, True) is object
+
+
+def test_a_users_step_that_needs_remote_control_gets_ours(make_app):
+    class Needy(StartStopStep):
+        requires = ("celery.worker.consumer.control:Control",)
+
+    app = make_app()
+    app.steps["consumer"].add(Needy)
+    names = [type(step).__name__ for step in consumer_of(app, kind=GreenConsumer).blueprint.order]
+    assert names.index("RemoteControl") < names.index("Needy")
+    assert "Control" not in names
+
+
+@pytest.fixture
+def running(app, container, deliveries, monkeypatch) -> Iterator[Callable[[str], Any]]:
+    """Let a task run, and return its request."""
+
+    @component(scope="prototype")
+    class Tasks:
+        @task("late", acks_late=True)
+        async def late(self) -> None: ...
+
+        @task("early")
+        async def early(self) -> None: ...
+
+    @app.task(name="plain", shared=False)
+    def plain() -> None: ...
+
+    container(Tasks)
+    monkeypatch.setattr(request_module, "deliveries", deliveries)
+    state.reset_state()
+
+    def run(name: str) -> Any:
+        request = request_of(app, message_of(name), symbol_by_name(app.tasks[name].Request))
+        state.task_reserved(request)
+        request.on_accepted(77, 0.0)
+        return request
+
+    yield run
+    state.reset_state()
+
+
+def cancel(app: Celery, kind: Any = ReliableConsumer) -> None:
+    consumer = consumer_of(app, kind=kind)
+    consumer.pool.terminate_job = lambda *_: None
+    consumer.cancel_active_requests()
+
+
+@pytest.mark.parametrize("name", ["early", "plain"])
+def test_a_cancelled_task_whose_message_is_gone_has_come_to_its_end(app, running, name):
+    request = running(name)
+    cancel(app)
+    assert app.AsyncResult(request.id).state == "REVOKED"
+
+
+def test_with_celerys_own_consumer_it_waits_for_ever_for_a_retry(app, running):
+    """Fails when Celery no longer does what ours mends."""
+    request = running("plain")
+    cancel(app, Consumer)
+    assert app.AsyncResult(request.id).state == "RETRY"
+
+
+def test_a_cancelled_task_that_the_broker_has_is_left_to_the_next_worker(app, running):
+    request = running("late")
+    cancel(app)
+    assert app.AsyncResult(request.id).state == "PENDING"
+    assert request.message.channel.answers == []
+
+
+def test_a_result_backend_that_is_away_does_not_hold_up_the_end_for_each_task(app, running, monkeypatch, caplog):
+    requests = [running("early") for _ in range(3)]
+    tried = []
+
+    def mark_as_revoked(task_id: str, *_: Any, **__: Any) -> None:
+        tried.append(task_id)
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(app.backend, "mark_as_revoked", mark_as_revoked)
+    cancel(app)
+    assert len(tried) == 1
+    assert tried[0] in {request.id for request in requests}
+    assert "The result backend cannot be told" in caplog.text
 
 
 class Lost:
@@ -210,13 +301,10 @@ class Lost:
 def lose(make_app, deliveries, monkeypatch) -> Callable[..., list[str]]:
     """Lose a consumer's connection, and return what happens, in its order."""
 
-    def lose(*, kind: Any = GreenConsumer, timer: Any = None, **settings: Any) -> list[str]:
+    def lose(*, kind: Any = GreenConsumer, **settings: Any) -> list[str]:
         log: list[str] = []
         monkeypatch.setattr(deliveries, "hold", lambda channel: log.append("held"))
-        if timer is None:
-            timer = SimpleNamespace(end_heartbeats=lambda: log.append("heartbeats ended"))
-        app = make_app(worker_enable_prefetch_count_reduction=False, **settings)
-        consumer = consumer_of(app, kind=kind, timer=timer)
+        consumer = consumer_of(make_app(worker_enable_prefetch_count_reduction=False, **settings), kind=kind)
         consumer.connection = Lost(log)
         consumer.on_connection_error_after_connected(ConnectionResetError())
         assert not consumer.connection
@@ -227,27 +315,29 @@ def lose(make_app, deliveries, monkeypatch) -> Callable[..., list[str]]:
 
 def test_what_runs_is_held_before_its_connection_is_given_up(lose):
     with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):
-        assert lose() == ["held", "heartbeats ended", "collected", "closed"]
+        assert lose() == ["held", "collected", "closed"]
+
+
+@pytest.mark.parametrize("kind", [ReliableConsumer, GreenConsumer])
+def test_what_was_settled_is_remembered_beyond_a_lost_connection(lose, deliveries, kind):
+    deliveries.settled.note(("key",), False)
+    with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):
+        lose(kind=kind)
+    assert [*deliveries.settled._at_losses] == [("key",)]
 
 
 def test_what_is_to_be_cancelled_is_not_held(lose):
-    log = lose(worker_cancel_long_running_tasks_on_connection_loss=True)
-    assert log == ["heartbeats ended", "collected", "closed"]
-
-
-def test_a_timer_that_ends_its_heartbeats_itself_is_left_to_it(lose):
-    with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):
-        assert lose(timer=Timer()) == ["held", "collected", "closed"]
+    assert lose(worker_cancel_long_running_tasks_on_connection_loss=True) == ["collected", "closed"]
 
 
 def test_without_greenlets_a_connection_is_given_up_as_celery_does(lose):
     with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):
-        assert lose(kind=PicoConsumer) == ["collected", "closed"]
+        assert lose(kind=ReliableConsumer) == ["collected", "closed"]
 
 
 def test_what_came_by_a_lost_connection_can_be_stopped(make_app):
     """Celery's step ignores the errors of the connection that is there by then, and there is none."""
-    consumer = consumer_of(make_app(), kind=PicoConsumer)
+    consumer = consumer_of(make_app(), kind=ReliableConsumer)
     consumer.connection = None
     lost = consumer.connection_errors[0]
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from celery import bootsteps
-from celery.worker.consumer.control import Control
 from celery.worker.pidbox import gPidbox
 
 from pico_celery_worker.consumer import remote_control
-from pico_celery_worker.consumer.remote_control import RemoteControlStep
+from pico_celery_worker.consumer.remote_control import RemoteControl
 from tests.unit.worker.requests import consumer_of
+
+CELERYS_LOOP = gPidbox.loop
 
 
 class LostError(Exception):
@@ -32,38 +33,40 @@ def consumer(make_app, monkeypatch) -> Any:
     return consumer
 
 
-def reading(consumer: Any, *outcomes: Any) -> Any:
-    """Return Celery's reader, whose loop ends in one way after another, and how many have been taken."""
-    left = list(outcomes)
+@pytest.fixture
+def reading(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what makes a mailbox, whose loop ends in one way after another, and what is left of these."""
 
-    def loop(_: Any) -> None:
-        outcome = left.pop(0)
-        if callable(outcome) and not isinstance(outcome, type):
-            outcome = outcome()
-        if outcome is not None:
-            raise outcome
+    def read(*outcomes: Any) -> Any:
+        left = list(outcomes)
 
-    control = Control(consumer)
-    control.box.loop = loop
-    consumer.steps[:] = [control]
-    RemoteControlStep(consumer)
-    return control.box, left
+        def loop(*_: Any) -> None:
+            outcome = left.pop(0)
+            if callable(outcome) and not isinstance(outcome, type):
+                outcome = outcome()
+            if outcome is not None:
+                raise outcome
+
+        monkeypatch.setattr(gPidbox, "loop", loop)
+        return RemoteControl(consumer).box, left
+
+    return read
 
 
-def test_celerys_reader_has_a_loop_that_is_looked_up_when_it_starts(consumer):
+def test_celerys_reader_has_a_loop_that_is_looked_up_when_it_starts(consumer, reading):
     """Fails when Celery no longer has what is replaced."""
     started: list[Any] = []
     consumer.pool = SimpleNamespace(is_green=True, spawn_n=lambda *call: started.append(call))
-    box, _ = reading(consumer)
+    box, _ = reading()
     assert isinstance(box, gPidbox)
     box.start(consumer)
     assert started == [(box.loop, consumer)]
     assert gPidbox._node_stopped is gPidbox._node_shutdown is None
-    assert {"_node_stopped", "_node_shutdown"} < {*gPidbox.loop.__code__.co_names}
+    assert {"_node_stopped", "_node_shutdown"} < {*CELERYS_LOOP.__code__.co_names}
 
 
-def test_a_lost_connection_is_replaced(consumer, caplog):
-    box, left = reading(consumer, LostError, RefusedError("no"), None)
+def test_a_lost_connection_is_replaced(consumer, reading, caplog):
+    box, left = reading(LostError, RefusedError("no"), None)
     box.loop(consumer)
     assert left == []
     assert [record.getMessage() for record in caplog.records] == [
@@ -72,39 +75,39 @@ def test_a_lost_connection_is_replaced(consumer, caplog):
     ]
 
 
-def test_not_where_the_consumer_has_lost_its_own(consumer):
+def test_not_where_the_consumer_has_lost_its_own(consumer, reading):
     def lose() -> Exception:
         consumer.connection = None
         return LostError()
 
-    box, left = reading(consumer, lose, None)
+    box, left = reading(lose, None)
     box.loop(consumer)
     assert len(left) == 1
 
 
-def test_not_where_the_worker_stops(consumer):
+def test_not_where_the_worker_stops(consumer, reading):
     def stop() -> Exception:
         consumer.blueprint.state = bootsteps.CLOSE
         return LostError()
 
-    box, left = reading(consumer, stop, None)
+    box, left = reading(stop, None)
     box.loop(consumer)
     assert len(left) == 1
 
 
-def test_not_where_another_reader_has_begun_meanwhile(consumer):
+def test_not_where_another_reader_has_begun_meanwhile(consumer, reading):
     def begin_another() -> Exception:
         box.loop(consumer)
         return LostError()
 
-    box, left = reading(consumer, begin_another, None, None)
+    box, left = reading(begin_another, None, None)
     box.loop(consumer)
     assert len(left) == 1
 
 
-def test_a_reader_that_is_busy_is_not_waited_for_without_end(consumer, monkeypatch):
-    monkeypatch.setattr(remote_control, "_LONGEST_FAREWELL", 0.01)
-    box, _ = reading(consumer)
+def test_a_reader_that_is_busy_is_not_waited_for_without_end(consumer, reading, monkeypatch):
+    monkeypatch.setattr(remote_control, "_STOP_TIMEOUT", 0.01)
+    box, _ = reading()
     box.on_stop()
     shutdown = threading.Event()
     box._node_stopped, box._node_shutdown = threading.Event(), shutdown
@@ -113,7 +116,7 @@ def test_a_reader_that_is_busy_is_not_waited_for_without_end(consumer, monkeypat
     assert (box._node_stopped, box._node_shutdown) == (None, None)
 
 
-def test_other_errors_are_not_hidden(consumer):
-    box, _ = reading(consumer, ValueError("x"))
+def test_other_errors_are_not_hidden(consumer, reading):
+    box, _ = reading(ValueError("x"))
     with pytest.raises(ValueError, match="x"):
         box.loop(consumer)

@@ -140,7 +140,7 @@ def test_a_message_is_rejected(make, requeue, answer):
 
 
 @pytest.mark.parametrize("requeue", [None, False, True])
-def test_what_cannot_be_answered_is_noted(make, deliveries, requeue):
+def test_what_cannot_be_answered_is_not_answered(make, deliveries, requeue):
     deliveries.keep(Gate())
     request = make()
     request.message.channel.is_open = False
@@ -148,8 +148,7 @@ def test_what_cannot_be_answered_is_noted(make, deliveries, requeue):
         request.acknowledge()
     else:
         request.reject(requeue)
-    [noted] = deliveries.answers.values()
-    assert (noted.message, noted.requeue) == (request.message, requeue)
+    assert request.acknowledged
     assert answers(request) == []
 
 
@@ -224,7 +223,7 @@ def test_sensitive_arguments_are_not_shown(make, safe):
 
 
 def test_other_arguments_are_shown_as_celery_shows_them(make):
-    request = make("early", args=["ada"], argsrepr="('ada',)", kwargsrepr="{}")
+    request = make("late", args=["ada"], argsrepr="('ada',)", kwargsrepr="{}")
     assert request.info()["args"] == ["ada"]
     assert request.info(safe=True)["args"] == "('ada',)"
     assert request.info() == Request.info(request)
@@ -291,6 +290,20 @@ def test_a_cancelled_task_keeps_its_message_although_it_ends_before_that_is_told
     assert pool.already_cancelled
     assert answers(request) == []
     assert state_of(request) == "RETRY"
+
+
+def test_a_cancelled_task_whose_message_is_gone_is_not_said_to_be_tried_again(make):
+    request = make("early")
+    request.cancel(Pool(request))
+    assert state_of(request) == "PENDING"  # the consumer stores its end
+
+
+def test_nor_is_one_that_began_too_late_to_be_cancelled_given_back(make, monkeypatch):
+    request = make("early")
+    monkeypatch.setattr(state, "should_terminate", 1)
+    request.on_failure(killed())
+    assert answers(request) == ["acknowledged"]
+    assert state_of(request) == "REVOKED"
 
 
 def test_a_cancelled_task_may_go_without_being_told_of(make):

@@ -18,6 +18,7 @@ from pico_celery_worker.consumer import request as request_module
 from pico_celery_worker.consumer import unacked as module
 from pico_celery_worker.consumer.unacked import (
     Deliveries,
+    Settled,
     identity,
     is_cut_off,
     is_of_redis,
@@ -25,7 +26,7 @@ from pico_celery_worker.consumer.unacked import (
     strategy,
     was_redelivered,
 )
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.transports import with_reliable_transport
 from tests import services
 from tests.unit.worker.requests import Channel, consumer_of, message_of, request_of
 
@@ -142,18 +143,30 @@ def test_an_answer_is_given_once_through_the_gate(run, deliveries):
     assert deliveries.answers == {}
 
 
-@pytest.mark.parametrize("channel", [Channel, RedisChannel])
 @pytest.mark.parametrize("requeue", [None, False, True])
-def test_what_could_not_be_told_is_noted(run, deliveries, channel, requeue):
-    request = run(channel())
+def test_what_redis_could_not_be_told_is_noted(run, deliveries, requeue):
+    request = run(RedisChannel())
     request.message.channel.is_broken = True
+    settle(request, requeue)
+    [(key, answer)] = deliveries.answers.items()
+    assert key == identity(request.message)
+    assert (answer.message, answer.requeue) == (request.message, requeue)
+
+
+@pytest.mark.parametrize("requeue", [None, False, True])
+def test_what_rabbitmq_could_not_be_told_waits_for_no_connection(run, deliveries, requeue):
+    request = run()
+    request.message.channel.is_broken = True
+    settle(request, requeue)
+    assert request.acknowledged
+    assert deliveries.answers == {}
+
+
+def settle(request: Any, requeue: bool | None) -> None:
     if requeue is None:
         request.acknowledge()
     else:
         request.reject(requeue)
-    [(key, answer)] = deliveries.answers.items()
-    assert key == identity(request.message)
-    assert (answer.message, answer.requeue) == (request.message, requeue)
 
 
 def test_nothing_is_told_by_a_connection_that_is_given_up(run, deliveries):
@@ -182,10 +195,7 @@ def test_redis_is_told_as_soon_as_there_is_a_connection(run, deliveries, requeue
     request = run(RedisChannel())
     old = request.message.channel
     old.is_broken = True
-    if requeue is None:
-        request.acknowledge()
-    else:
-        request.reject(requeue)
+    settle(request, requeue)
     deliveries.hold()
     old.closed = True
     deliveries.catch_up()
@@ -322,10 +332,7 @@ def test_a_task_that_was_answered_meanwhile_is_not_run_again(run, deliveries, re
     if not runs:
         state.task_ready(request)
     request.message.channel.is_open = False
-    if requeue is None:
-        request.acknowledge()
-    else:
-        request.reject(requeue)
+    settle(request, requeue)
     new = again(request.message)
     assert take_over(deliveries, new)
     assert new.channel.answers == [answer]
@@ -343,6 +350,60 @@ def test_a_task_that_was_put_back_is_run_again(run, deliveries, runs):
     assert not take_over(deliveries, new)
     assert new.channel.answers == []
     assert deliveries.answers == {}
+
+
+@pytest.mark.parametrize("channel", [Channel, RedisChannel])
+@pytest.mark.parametrize("requeue", [None, False])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_answer_that_was_lost_on_its_way_is_given_again(run, deliveries, channel, requeue, keeps):
+    """RabbitMQ never got it, or another worker had Redis give the message out again before it came."""
+    deliveries.are_kept = keeps
+    request = run(channel())
+    state.task_ready(request)
+    settle(request, requeue)
+    given = request.message.channel.answers
+    assert given == ["acknowledged" if requeue is None else "rejected"]
+    new = again(request.message, channel())
+    assert take_over(deliveries, new)
+    assert new.channel.answers == given
+
+
+def test_what_was_settled_is_remembered_for_a_while(run, deliveries, monkeypatch):
+    request = run()
+    state.task_ready(request)
+    request.acknowledge()
+    later = time.monotonic() + module._LONGEST_MEMORY + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not take_over(deliveries, again(request.message))
+
+
+def test_only_so_much_is_remembered(monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_REMEMBERED", 10)
+    settled = Settled()
+    for number in range(1000):
+        settled.note((number,), False)
+    remembered = [number for number in range(1000) if settled.was_rejected((number,)) is False]
+    assert 10 <= len(remembered) <= 20
+    assert remembered[-1] == 999
+    settled.note_loss()
+    settled.note_loss()
+    assert len(settled._at_losses) == len(remembered)
+
+
+def test_what_was_settled_before_a_loss_is_remembered_whatever_follows(monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_REMEMBERED", 10)
+    settled = Settled()
+    settled.note(("before",), True)
+    settled.note_loss()
+    for number in range(1000):
+        settled.note((number,), False)
+        if number % 100 == 0:
+            assert settled.was_rejected(("before",))
+    later = time.monotonic() + module._LONGEST_MEMORY + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert settled.was_rejected(("before",)) is None
+    settled.note_loss()
+    assert settled._at_losses == {}
 
 
 def test_a_running_task_that_was_acknowledged_has_its_new_delivery_acknowledged(run, deliveries, caplog):
@@ -402,20 +463,6 @@ def test_brokers_say_in_two_places_that_a_message_was_delivered_before(headers, 
     assert was_redelivered(message) is expected
 
 
-def test_rabbitmqs_answers_are_forgotten_in_time_and_those_of_redis_are_not(run, deliveries, monkeypatch):
-    monkeypatch.setattr(module, "_LONGEST_MEMORY", 0.0)
-    requests = [run(), run(RedisChannel())]
-    for request in requests:
-        request.message.channel.is_broken = True
-        request.acknowledge()
-    later = time.monotonic() + 1
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    last = run()
-    last.message.channel.is_broken = True
-    last.acknowledge()
-    assert [*deliveries.answers] == [identity(requests[1].message), identity(last.message)]
-
-
 def test_only_greenlets_keep_messages(app):
     assert keeps_messages(consumer_of(app))
     assert not keeps_messages(consumer_of(app, is_green=False))
@@ -462,7 +509,8 @@ def test_a_copy_of_what_runs_is_received_where_the_broker_has_not_delivered_it_b
     assert len(consumer.requests) == 1
 
 
-def test_without_greenlets_a_message_is_received_again(app, run):
+def test_without_greenlets_a_message_is_received_again(app, run, monkeypatch):
+    monkeypatch.setattr(module, "deliveries", Deliveries())
     consumer = consumer_of(app, is_green=False)
     receive(app, consumer, again(run().message))
     assert len(consumer.requests) == 1
@@ -473,7 +521,7 @@ class Reader:
 
     def __init__(self, url: str, queue: str) -> None:
         self.messages: list[Any] = []
-        self.connection = use_ours(kombu.Connection(url))
+        self.connection = with_reliable_transport(kombu.Connection(url))
         self.channel = self.connection.channel()
         self.queue = kombu.Queue(queue)
         self.consumer = kombu.Consumer(self.channel, [self.queue], on_message=self.messages.append, accept=["json"])

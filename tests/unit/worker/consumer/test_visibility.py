@@ -1,6 +1,8 @@
 """Messages that were delivered and not acknowledged are looked for, now and then, by workers with greenlets."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -8,26 +10,43 @@ from typing import Any
 import kombu
 import pytest
 import redis
+from celery import bootsteps
+from celery.concurrency.prefork import TaskPool
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel
 
 from pico_celery_worker.consumer import visibility as redelivery
 from pico_celery_worker.consumer.unacked import Answer, Deliveries
-from pico_celery_worker.consumer.visibility import RedeliveryStep
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.consumer.visibility import VisibilityStep
+from pico_celery_worker.loop.thread import ThreadHost
+from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.transports import with_reliable_transport
+from tests.servers import free_port
 from tests.unit.worker.requests import message_of
+from tests.waiting import eventually
 
 QUEUE = "errands"
+
+
+class Threads:
+    """Starts no thread: the test does what one would do."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+
+    def native(self) -> Native:
+        return ThreadHost.native()._replace(start_thread=lambda function, _: self.started.append(function))
 
 
 class Parent:
     """A consumer of Celery's, as far as the step sees it, and one of kombu's."""
 
-    def __init__(self, url: str, *, is_green: bool = True, hub: Any = None, **options: Any) -> None:
-        self.connection = use_ours(kombu.Connection(url, transport_options=options))
-        self.pool = SimpleNamespace(is_green=is_green)
+    def __init__(self, url: str, *, is_green: bool = True, hub: Any = None, pool: Any = None, **options: Any) -> None:
+        self.connection = with_reliable_transport(kombu.Connection(url, transport_options=options))
+        self.pool = pool or SimpleNamespace(is_green=is_green)
         self.hub = hub
         self.timer = Timer()
+        self.blueprint = SimpleNamespace(state=bootsteps.RUN)
         self.messages: list[Any] = []
         self.task_consumer = kombu.Consumer(
             self.connection.channel(), [kombu.Queue(QUEUE)], on_message=self.messages.append
@@ -83,8 +102,15 @@ def deliveries(monkeypatch) -> Deliveries:
     return own
 
 
-def started(parent: Parent) -> RedeliveryStep:
-    step = RedeliveryStep(parent)
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> Threads:
+    own = Threads()
+    monkeypatch.setattr(redelivery, "host_class", lambda: own)
+    return own
+
+
+def started(parent: Parent) -> VisibilityStep:
+    step = VisibilityStep(parent)
     step.start(parent)
     return step
 
@@ -114,13 +140,13 @@ def test_what_is_in_hand_is_not_given_out_however_long_it_takes(make_parent, cli
     parent.send()
     message = parent.take()
     client.zadd("unacked_index", {message.delivery_tag: 1})
-    started(parent)
-    parent.look()
+    step = started(parent)
+    step._renewal.renew()
     started(other)
     other.look()
     assert (client.hkeys("unacked"), client.llen(QUEUE)) == ([message.delivery_tag], 0)
     message.ack()
-    parent.look()
+    step._renewal.renew()
     assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
 
 
@@ -203,7 +229,21 @@ def test_an_error_of_ours_is_not_hidden(make_parent, deliveries, monkeypatch):
 
 
 @pytest.mark.parametrize("end", ["stop", "terminate"])
-def test_nothing_is_looked_for_when_the_connection_is_lost_or_the_worker_stops(make_parent, end):
+def test_a_worker_that_stops_goes_on_until_its_tasks_have_ended(make_parent, end):
+    parent = make_parent()
+    step = started(parent)
+    parent.blueprint.state = bootsteps.CLOSE
+    getattr(step, end)(parent)
+    assert len(parent.entries()) == 1
+    assert step._renewal._ended.locked()
+    renewal = step._renewal
+    step.shutdown(parent)
+    assert parent.entries() == []
+    assert not renewal._ended.locked()
+
+
+@pytest.mark.parametrize("end", ["stop", "terminate", "shutdown"])
+def test_nothing_is_looked_for_when_the_connection_is_lost_or_the_worker_has_stopped(make_parent, end):
     parent = make_parent()
     step = started(parent)
     getattr(step, end)(parent)
@@ -213,7 +253,11 @@ def test_nothing_is_looked_for_when_the_connection_is_lost_or_the_worker_stops(m
     assert len(parent.entries()) == 1
 
 
-@pytest.mark.parametrize("options", [{"is_green": False}, {"hub": object()}])
+def prefork() -> Any:
+    return TaskPool.__new__(TaskPool)
+
+
+@pytest.mark.parametrize("options", [{"is_green": False}, {"hub": object()}, {"pool": prefork()}])
 def test_other_workers_only_say_that_they_live(make_parent, deliveries, client, monkeypatch, options):
     monkeypatch.setattr(deliveries, "resume", pytest.fail)
     monkeypatch.setattr(deliveries, "catch_up", pytest.fail)
@@ -222,10 +266,80 @@ def test_other_workers_only_say_that_they_live(make_parent, deliveries, client, 
     tag = parent.take().delivery_tag
     client.zadd("unacked_index", {tag: 1})
     step = started(parent)
+    if step._renewal is not None:
+        step._renewal.renew()
     parent.look()
     assert client.zscore("unacked_index", tag) > 1
     step.stop(parent)
     assert parent.entries() == []
+
+
+def test_a_worker_that_forks_has_no_thread(make_parent, threads):
+    started(make_parent(pool=prefork()))
+    assert threads.started == []
+
+
+def test_a_thread_renews_until_the_worker_has_stopped(make_parent, monkeypatch, client):
+    ended = threading.Event()
+    native = ThreadHost.native()._replace(close_hub=ended.set)
+    monkeypatch.setattr(redelivery, "host_class", lambda: SimpleNamespace(native=lambda: native))
+    parent = make_parent(unacked_restore_interval=0.05)
+    parent.send()
+    tag = parent.take().delivery_tag
+    step = started(parent)
+    for _ in range(2):
+        client.zadd("unacked_index", {tag: 1})
+        eventually(lambda: client.zscore("unacked_index", tag) > 1)
+    connections = len(client.client_list())
+    step.shutdown(parent)
+    assert ended.wait(10)
+    assert len(client.client_list()) < connections
+
+
+def test_what_cannot_be_renewed_is_renewed_the_next_time(make_parent, client, monkeypatch, caplog):
+    parent = make_parent()
+    parent.send()
+    tag = parent.take().delivery_tag
+    step = started(parent)
+    before = time.time() - 10
+    client.zadd("unacked_index", {tag: before})
+    nowhere = kombu.Connection(f"redis://127.0.0.1:{free_port()}")
+    with monkeypatch.context() as patched:
+        patched.setattr(parent.connection, "clone", lambda **_: nowhere)
+        step._renewal.renew()
+    assert client.zscore("unacked_index", tag) == before
+    parent.look()
+    assert "Redis may deliver again what this worker still has in hand" in caplog.text
+    caplog.clear()
+    step._renewal.renew()
+    assert client.zscore("unacked_index", tag) > before
+    parent.look()
+    assert caplog.text == ""
+
+
+def test_a_connection_that_breaks_is_replaced(make_parent, client):
+    parent = make_parent()
+    parent.send()
+    tag = parent.take().delivery_tag
+    step = started(parent)
+    step._renewal.renew()
+    first = step._renewal._client
+    first.connection_pool.disconnect()
+    first.connection_pool.get_connection = None
+    step._renewal.renew()
+    assert step._renewal.error is not None
+    client.zadd("unacked_index", {tag: 1})
+    step._renewal.renew()
+    assert client.zscore("unacked_index", tag) > 1
+    assert step._renewal._client is not first
+
+
+def test_renewal_waits_for_redis_no_longer_than_until_the_next_time(make_parent):
+    parent = make_parent(unacked_restore_interval=3, socket_timeout=60)
+    step = started(parent)
+    step._renewal.renew()
+    assert step._renewal._client.connection_pool.connection_kwargs["socket_timeout"] == 3
+    assert parent.connection.transport_options["socket_timeout"] == 60
 
 
 def test_other_brokers_are_left_alone(make_parent, deliveries, monkeypatch):

@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
+from celery.exceptions import ImproperlyConfigured
+from celery.worker.consumer import Consumer
 from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery import task
-from pico_celery_core.settings import seconds
 from pico_celery_worker import loop as hosts
 from pico_celery_worker.consumer import defaults as connections
-from pico_celery_worker.consumer.consumer import GreenConsumer, PicoConsumer
-from pico_celery_worker.consumer.heartbeats import HeartbeatStep
-from pico_celery_worker.consumer.validation import IntakeStep
-from pico_celery_worker.consumer.visibility import RedeliveryStep
+from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
+from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle import worker as lifecycle
-from pico_celery_worker.lifecycle.worker import ContainerStep, attach
+from pico_celery_worker.lifecycle.worker import POOLS, ContainerStep, attach
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools.gevent import TaskPool
 from tests.unit.worker.applications import application
@@ -58,6 +57,8 @@ class Worker:
         self.pool_cls: Any = get_implementation(pool)
         self.consumer_cls: Any = "celery.worker.consumer:Consumer"
         self.steps: list[Any] = [object()]
+        self.autoscale: Any = None
+        self.pool: Any = None
         vars(self).update(attributes)
 
     def step(self) -> Any:
@@ -87,7 +88,6 @@ def make() -> Iterator[Callable[..., Worker]]:
 def _patched(monkeypatch):
     """Leave what a worker sets for its whole process as it was."""
     monkeypatch.setattr(connections.functional, "sleep", connections.functional.sleep)
-    monkeypatch.setattr(TaskPool, "terminate_timeout", TaskPool.terminate_timeout)
 
 
 def test_the_step_comes_first_so_that_it_is_stopped_last(make):
@@ -151,7 +151,8 @@ def fail_to_prepare(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    monkeypatch.setattr(type(step), "executors", [SimpleNamespace(plan=SimpleNamespace(prepare=prepare))])
+    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=SimpleNamespace(key=Tasks))
+    monkeypatch.setattr(type(step), "executors", [executor])
 
 
 def test_a_container_that_cannot_be_closed_is_logged(make, monkeypatch, caplog):
@@ -193,7 +194,7 @@ def test_a_prefork_child_that_cannot_make_what_tasks_need_lives(make, monkeypatc
 
 @pytest.mark.parametrize(("pool", "warns"), [("prefork", True), ("solo", True), ("threads", False)])
 def test_pools_that_run_one_task_at_a_time_are_warned_of(make, pool, warns, caplog):
-    caplog.set_level(logging.WARNING, lifecycle.logger.name)
+    caplog.set_level(logging.WARNING, startup.logger.name)
     worker = make(pool)
     step = worker.step()
     step.start(worker)
@@ -225,15 +226,6 @@ def test_a_newer_container_takes_the_place_of_an_older(make):
     assert worker.step().executors == []
 
 
-def test_the_consumer_has_our_steps(make):
-    assert {HeartbeatStep, IntakeStep, RedeliveryStep} <= worker_steps(make(), "consumer")
-
-
-def worker_steps(worker: Worker, kind: str) -> set[Any]:
-    found: set[Any] = worker.app.steps[kind]
-    return found
-
-
 def initialised(worker: Any) -> Any:
     signals.worker_init.send(sender=worker)
     return worker
@@ -242,8 +234,7 @@ def initialised(worker: Any) -> Any:
 def test_gevent_has_our_pool_which_waits_as_long_as_tasks_may_take_to_end(make):
     worker = initialised(make("gevent", settings={"pico_cancel_timeout": 3, "pico_cleanup_timeout": 4}))
     assert worker.pool_cls is TaskPool
-    assert TaskPool.terminate_timeout == 7
-    assert seconds(worker.app, "pico_cancel_timeout") == 3
+    assert TaskPool(1, app=worker.app).terminate_timeout == 7
     assert worker.consumer_cls is GreenConsumer
 
 
@@ -261,13 +252,13 @@ def test_pools_without_greenlets_can_end_tasks(make, pool):
     worker = initialised(make(pool))
     assert issubclass(worker.pool_cls, get_implementation(pool))
     assert worker.pool_cls.__module__ == f"pico_celery_worker.pools.{pool}"
-    assert worker.consumer_cls is PicoConsumer
+    assert worker.consumer_cls is ReliableConsumer
 
 
 def test_prefork_is_celerys_own(make):
     worker = initialised(make("prefork"))
     assert worker.pool_cls is get_implementation("prefork")
-    assert worker.consumer_cls is PicoConsumer
+    assert worker.consumer_cls is ReliableConsumer
 
 
 @pytest.mark.parametrize("pool", ["gevent", "prefork"])
@@ -276,9 +267,15 @@ def test_nobody_waits_for_redis_for_ever(make, pool):
     assert "socket_timeout" in worker.app.conf.broker_transport_options
 
 
-def test_a_consumer_of_the_users_own_is_kept(make):
-    worker = initialised(make(consumer_cls="users:Consumer"))
-    assert worker.consumer_cls == "users:Consumer"
+class OwnConsumer(Consumer):
+    """A user's."""
+
+
+@pytest.mark.parametrize(("pool", "ours"), [("threads", ReliableConsumer), ("gevent", GreenConsumer)])
+@pytest.mark.parametrize("given", [OwnConsumer, f"{__name__}:OwnConsumer"])
+def test_a_consumer_of_the_users_own_does_what_ours_does(make, pool, ours, given):
+    worker = initialised(make(pool, consumer_cls=given))
+    assert issubclass(worker.consumer_cls, (ours, OwnConsumer))
 
 
 def test_a_worker_without_tasks_of_ours_is_left_alone(make):
@@ -294,3 +291,19 @@ def test_a_worker_without_tasks_of_ours_is_left_alone(make):
 
 def test_celerys_step_is_what_ours_is():
     assert issubclass(ContainerStep, bootsteps.StartStopStep)
+
+
+@pytest.mark.parametrize(("pool", "starts"), [("gevent", True), ("threads", True), ("prefork", True), ("solo", False)])
+def test_a_pool_of_a_fixed_size_is_not_to_be_scaled(make, caplog, pool, starts):
+    pool_cls = get_implementation(POOLS.get(get_implementation(pool).__module__, pool))
+    worker = make(pool, autoscale=(2, 1))
+    worker.pool = SimpleNamespace() if pool == "prefork" else pool_cls(1)
+    if starts:
+        lifecycle.check_autoscale(worker)
+        return
+    with pytest.raises(
+        ImproperlyConfigured, match="--autoscale cannot be used with the solo pool, whose size is fixed"
+    ):
+        worker.step().start(worker)
+    assert "The worker cannot start: --autoscale" in caplog.text
+    assert log == []

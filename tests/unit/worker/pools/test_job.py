@@ -1,4 +1,4 @@
-"""A job is cancelled whenever that is asked for: before, while and after it runs."""
+"""A job reports whatever becomes of its task, and is cancelled whenever that is asked for."""
 
 import asyncio
 import threading
@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
+from pico_ioc import component
 
+from pico_celery import task
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.loop.cancellation import Interruption
-from pico_celery_worker.pools.job import Jobs
+from pico_celery_worker.pools.job import CancellableJob, Jobs, TaskJob, raised
+from tests.unit.worker.requests import info_of, message_of, request_of
 
 
 @pytest.fixture
@@ -40,6 +43,10 @@ class Body:
         return current_host().run(interruption.guard(self.wait()), interruption)
 
 
+def job_of(jobs: Jobs, target: Callable[..., Any]) -> CancellableJob:
+    return CancellableJob(jobs, target, pytest.fail, pytest.fail)
+
+
 def in_thread(run: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     outcome: list[Any] = []
     thread = threading.Thread(target=lambda: outcome.append(run()))
@@ -57,10 +64,10 @@ def assert_terminated(outcome: Any) -> None:
 
 def test_a_job_that_runs_is_cancelled_and_counts_as_terminated(jobs):
     body = Body()
-    number, run = jobs.add(body)
-    thread, outcome = in_thread(run)
+    job = job_of(jobs, body)
+    thread, outcome = in_thread(job.run)
     assert body.began.wait(5)
-    jobs.cancel_and_wait(number, 5)
+    jobs.cancel(job.number, 5)
     assert body.seen == ["cleaned up"]
     thread.join(5)
     assert_terminated(outcome[0])
@@ -68,22 +75,22 @@ def test_a_job_that_runs_is_cancelled_and_counts_as_terminated(jobs):
 
 def test_a_job_that_is_cancelled_before_it_begins_does_nothing(jobs):
     body = Body()
-    number, run = jobs.add(body)
-    jobs.cancel(number)
-    assert_terminated(run())
+    job = job_of(jobs, body)
+    jobs.cancel(job.number)
+    assert_terminated(job.run())
     assert not body.began.is_set()
 
 
 def test_a_job_that_has_ended_is_left_alone(jobs):
-    number, run = jobs.add(lambda: (False, 7, 0.1))
-    assert run() == (False, 7, 0.1)
-    jobs.cancel(number)
-    jobs.cancel_and_wait(number, 5)
+    job = job_of(jobs, lambda: (False, 7, 0.1))
+    assert job.run() == (False, 7, 0.1)
+    jobs.cancel(job.number)
+    jobs.cancel(job.number, 5)
 
 
 def test_all_are_cancelled_at_once(jobs):
     bodies = [Body() for _ in range(3)]
-    threads = [in_thread(jobs.add(body)[1]) for body in bodies]
+    threads = [in_thread(job_of(jobs, body).run) for body in bodies]
     assert all(body.began.wait(5) for body in bodies)
     jobs.cancel_all(5)
     assert [body.seen for body in bodies] == [["cleaned up"]] * 3
@@ -94,8 +101,8 @@ def test_all_are_cancelled_at_once(jobs):
 
 def test_what_cannot_be_cancelled_is_not_waited_for_without_end(jobs):
     let_go = threading.Event()
-    _, run = jobs.add(lambda: let_go.wait(5))
-    thread, outcome = in_thread(run)
+    job = job_of(jobs, lambda: let_go.wait(5))
+    thread, outcome = in_thread(job.run)
     jobs.cancel_all(0.01)
     assert outcome == []
     let_go.set()
@@ -108,7 +115,7 @@ def test_a_cancellation_that_nobody_asked_for_is_passed_on(jobs):
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        jobs.add(cancelled)[1]()
+        job_of(jobs, cancelled).run()
 
 
 def test_the_outer_of_two_coroutines_is_cancelled(jobs):
@@ -128,9 +135,137 @@ def test_the_outer_of_two_coroutines_is_cancelled(jobs):
         interruption = Interruption()
         return current_host().run(interruption.guard(outer()), interruption)
 
-    number, run = jobs.add(wait)
-    thread, outcome = in_thread(run)
+    job = job_of(jobs, wait)
+    thread, outcome = in_thread(job.run)
     assert body.began.wait(5)
-    jobs.cancel_and_wait(number, 5)
+    jobs.cancel(job.number, 5)
     thread.join(5)
     assert_terminated(outcome[0])
+
+
+@component(scope="prototype")
+class Tasks:
+    @task("late", acks_late=True)
+    async def late(self) -> None: ...
+
+
+@pytest.fixture
+def request_for(app, container) -> Callable[[], Any]:
+    container(Tasks)
+    return lambda: request_of(app, message_of("late"))
+
+
+class Reported:
+    """What a request gets of a job."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Any] = []
+        self.errors: list[Any] = []
+        self.tell = TaskJob(pytest.fail, self.outcomes.append, self.errors.append).report
+
+
+def run_in_job(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return TaskJob(target, pytest.fail, pytest.fail).run(*args, **kwargs)
+
+
+def test_what_a_tracer_returns_is_returned():
+    assert run_in_job(lambda *args, **kwargs: (args, kwargs), 1, two=2) == ((1,), {"two": 2})
+
+
+def test_what_a_tracer_raises_is_returned_and_logged(caplog):
+    def fail() -> None:
+        raise KeyError("x")
+
+    info = run_in_job(fail)
+    assert isinstance(info, ExceptionInfo)
+    assert info.type is KeyError
+    assert isinstance(raised(info), KeyError)
+    assert "in fail" in info.traceback
+    assert "A task failed outside of its handler" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_is_no_exception_is_raised(error):
+    def leave() -> None:
+        raise error
+
+    with pytest.raises(error):
+        run_in_job(leave)
+
+
+def test_a_value_is_reported_as_it_is():
+    request = Reported()
+    value = object()
+    request.tell((False, value, 1.5))
+    assert request.outcomes == [(False, value, 1.5)]
+    assert request.errors == []
+
+
+def test_a_failure_of_the_handler_is_reported_as_the_tracer_tells_it():
+    request = Reported()
+    info = info_of(KeyError("x"))
+    request.tell((True, info, 1.5))
+    assert request.outcomes == [(True, info, 1.5)]
+    assert isinstance(raised(info), KeyError)
+
+
+def test_what_has_ended_the_tracer_is_reported_as_an_error():
+    request = Reported()
+    info = info_of(KeyError("x"))
+    request.tell(info)
+    assert (request.outcomes, request.errors) == ([], [info])
+
+
+@pytest.mark.parametrize("outcome", [lambda info: info, lambda info: (True, info, 0.0)], ids=["tracer", "handler"])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_lack_of_memory_is_reported_as_another_error(outcome, wrapped):
+    request = Reported()
+    info = info_of(MemoryError("too much"))
+    if not wrapped:
+        info.exception = MemoryError("too much")
+    request.tell(outcome(info))
+    assert len(request.outcomes) + len(request.errors) == 1
+    assert isinstance(info.exception, RuntimeError)
+    assert str(info.exception) == "MemoryError('too much')"
+
+
+def test_a_value_that_is_an_exception_info_is_reported_as_a_value():
+    request = Reported()
+    info = info_of(MemoryError())
+    request.tell((False, info, 0.0))
+    assert request.outcomes == [(False, info, 0.0)]
+    assert isinstance(raised(info), MemoryError)
+
+
+@pytest.mark.parametrize("outcome", [None, (), (True, None, 0.0), (1, 2, 3, 4)])
+def test_what_cannot_be_reported_is_logged_and_nobody_is_harmed(outcome, caplog):
+    Reported().tell(outcome)
+    assert "Reporting a task's outcome failed" in caplog.text
+
+
+@pytest.mark.parametrize("callback", [0, 1])
+def test_a_request_that_fails_to_take_it_is_logged(callback, caplog):
+    def fail(_: Any) -> None:
+        raise ValueError("nobody listens")
+
+    outcome = [(False, 3, 0.0), info_of(KeyError("x"))][callback]
+    TaskJob(pytest.fail, fail, fail).report(outcome)
+    assert "Reporting a task's outcome failed" in caplog.text
+    assert "nobody listens" in caplog.text
+
+
+@pytest.mark.parametrize("outcome", [lambda info: info, lambda info: (True, info, 0.0)], ids=["tracer", "handler"])
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError("too much")])
+def test_celerys_request_takes_all_of_them(request_for, outcome, error, caplog):
+    request = request_for()
+    TaskJob(pytest.fail, request.on_success, request.on_failure).report(outcome(info_of(error)))
+    assert request.message.channel.answers == ["acknowledged"]
+    assert "outcome failed" not in caplog.text
+
+
+def test_celerys_request_raises_a_lack_of_memory_again(request_for):
+    """Fails when Celery no longer does what `TaskJob.report` is for."""
+    request = request_for()
+    with pytest.raises(MemoryError):
+        request.on_success((True, info_of(MemoryError("too much")), 0.0))
+    assert request.message.channel.answers == []

@@ -35,8 +35,8 @@ class Told:
 
 
 @pytest.fixture
-def pool() -> Iterator[threads.TaskPool]:
-    pool = threads.TaskPool(limit=2)
+def pool(app) -> Iterator[threads.TaskPool]:
+    pool = threads.TaskPool(limit=2, app=app)
     pool.start()
     yield pool
     pool.stop()
@@ -117,6 +117,51 @@ def test_what_waits_for_a_thread_does_not_begin_when_the_pool_is_terminated(pool
     assert not waiting.accepted.is_set()
 
 
+def hold(began: threading.Semaphore, end: threading.Event) -> tuple[bool, int, float]:
+    began.release()
+    assert end.wait(5)
+    return False, 7, 0.1
+
+
+def test_a_pool_grows_and_shrinks(pool):
+    began, end = threading.Semaphore(0), threading.Event()
+    told = [apply(pool, hold, began, end) for _ in range(6)]
+    assert [began.acquire(timeout=5) for _ in range(2)] == [True] * 2
+    assert not began.acquire(timeout=0.05)
+    pool.grow(3)
+    assert pool.num_processes == 5
+    assert [began.acquire(timeout=5) for _ in range(3)] == [True] * 3
+    assert not began.acquire(timeout=0.05)
+    pool.shrink(4)
+    assert pool.num_processes == 1
+    end.set()
+    assert all(each.done.wait(5) for each in told)
+
+    end.clear()
+    told = [apply(pool, hold, began, end) for _ in range(2)]
+    assert began.acquire(timeout=5)  # the sixth
+    assert began.acquire(timeout=5)
+    assert not began.acquire(timeout=0.05)
+    end.set()
+    assert all(each.done.wait(5) for each in told)
+
+
+def test_a_pool_may_begin_with_nothing():
+    pool = threads.TaskPool(limit=0)
+    pool.start()
+    told = apply(pool, lambda: (False, 7, 0.1))
+    assert not told.accepted.wait(0.05)
+    pool.grow()
+    assert told.done.wait(5)
+    pool.stop()
+
+
+def test_a_thread_serves_many_tasks(pool):
+    for _ in range(100):
+        assert apply(pool, lambda: (False, 7, 0.1)).done.wait(5)
+    assert pool.info["threads"] <= 2 * pool.limit
+
+
 def test_nothing_begins_when_the_worker_ends(pool, solo_pool, ending):
     for each in (pool, solo_pool):
         assert not apply(each, lambda: (False, 7, 0.1)).accepted.wait(0.01)
@@ -155,5 +200,6 @@ def test_solo_ends_its_task_when_a_signal_asks_for_it(solo_pool):
 
 def test_celerys_own_pools_still_end_nothing():
     """Else these are not needed any more."""
+    assert not hasattr(threads.TaskPool.__mro__[1], "grow")
     for pool_cls in (threads.TaskPool, solo.TaskPool):
         assert pool_cls.__mro__[1].terminate_job is base.BasePool.terminate_job

@@ -7,28 +7,10 @@ from typing import Any
 
 import gevent
 from celery.concurrency import gevent as celery_gevent
-from celery.worker import loops
 from gevent.event import Event
 
 from pico_celery_worker.pools.gevent import TaskPool
 from pico_celery_worker.pools.timers import Timer
-
-
-class Connection:
-    """One whose heartbeats are counted."""
-
-    supports_heartbeats = True
-
-    def __init__(self) -> None:
-        self.checks = 0
-        self.checked = Event()
-
-    def get_heartbeat_interval(self) -> float:
-        return 0.002
-
-    def heartbeat_check(self, rate: float) -> None:
-        self.checks += 1
-        self.checked.set()
 
 
 class Calls:
@@ -144,63 +126,6 @@ def clearing_ends_also_one_that_is_being_called() -> None:
         timer.clear()
         assert ended.wait(10)
         assert _rounds(SimpleNamespace(arguments=calls), timer) == 0
-
-
-def heartbeats_end_and_nothing_else() -> None:
-    with _timer() as timer:
-        lost, others = Connection(), Calls()
-        loops._enable_amqheartbeats(timer, lost)
-        timer.call_repeatedly(0.001, others)
-        assert lost.checked.wait(10)
-        timer.end_heartbeats()
-        checks = lost.checks
-        assert _rounds(others, timer) > 0
-        assert lost.checks == checks
-
-
-def those_of_the_next_connection_go_on() -> None:
-    with _timer() as timer:
-        lost, following = Connection(), Connection()
-        loops._enable_amqheartbeats(timer, lost)
-        assert lost.checked.wait(10)
-        timer.end_heartbeats()
-        loops._enable_amqheartbeats(timer, following)
-        assert following.checked.wait(10)
-        following.checked.clear()
-        assert following.checked.wait(10)
-
-
-def one_that_waits_for_a_connection_that_is_lost_ends_too() -> None:
-    with _timer() as timer:
-        lost, ended = Connection(), Event()
-
-        def heartbeat_check(rate: float) -> None:
-            lost.checked.set()
-            try:
-                Event().wait()
-            finally:
-                ended.set()
-
-        lost.heartbeat_check = heartbeat_check  # type: ignore[method-assign]
-        loops._enable_amqheartbeats(timer, lost)
-        assert lost.checked.wait(10)
-        timer.end_heartbeats()
-        assert ended.wait(10)
-
-
-def a_function_without_a_name_is_no_heartbeat() -> None:
-    with _timer() as timer:
-        calls = Calls()
-        timer.call_after(0.001, calls)
-        timer.end_heartbeats()
-        assert calls.enough.wait(10)
-
-
-def celerys_heartbeats_have_the_name_that_is_looked_for() -> None:
-    entries: list[Any] = []
-    timer = SimpleNamespace(call_repeatedly=lambda interval, function, args: entries.append(function))
-    loops._enable_amqheartbeats(timer, Connection())
-    assert [entry.__qualname__ for entry in entries] == ["_enable_amqheartbeats.<locals>.tick"]
 
 
 def greenlets_end_with_their_calls() -> None:

@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import amqp.connection
 import kombu
 import pytest
 from kombu.transport import pyamqp
 
 from pico_celery_worker.transports import amqp as rabbitmq
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.transports import with_reliable_transport
 from tests import services
 from tests.integration.faults import Network, network
 
@@ -20,21 +19,21 @@ pytestmark = pytest.mark.services
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Network, str]]:
     """A network, and the URL of RabbitMQ behind it; and little patience."""
-    monkeypatch.setattr(rabbitmq, "_LONGEST_ANSWER", 0.5)
-    monkeypatch.setattr(rabbitmq, "_LONGEST_FAREWELL", 0.2)
+    monkeypatch.setattr(rabbitmq, "_ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(rabbitmq, "_CLOSE_TIMEOUT", 0.2)
     with network(services.rabbitmq_url()) as there:
         yield there
 
 
 @pytest.fixture
 def connection(between: tuple[Network, str]) -> Iterator[kombu.Connection]:
-    with use_ours(kombu.Connection(between[1], heartbeat=60)) as connection:
+    with with_reliable_transport(kombu.Connection(between[1], heartbeat=60)) as connection:
         yield connection.connect().client
 
 
 def test_the_transport_stays_what_it_is():
     def transport(url: str) -> Any:
-        return use_ours(kombu.Connection(url)).get_transport_cls()
+        return with_reliable_transport(kombu.Connection(url)).get_transport_cls()
 
     assert issubclass(transport("amqp://localhost"), pyamqp.Transport)
     assert issubclass(transport("amqps://localhost"), pyamqp.SSLTransport)
@@ -60,17 +59,12 @@ def test_a_timeout_is_kept_although_other_frames_come(connection):
     assert reads == [0.05]
 
 
-@pytest.mark.parametrize("is_held_up", [True, False])
-def test_heartbeats_are_missed_only_where_somebody_reads(connection, monkeypatch, is_held_up):
-    connection.transport.is_held_up = lambda: is_held_up
-    connection.heartbeat_check()
-    later = time.monotonic() + 1000
-    monkeypatch.setattr(amqp.connection, "monotonic", lambda: later)
-    if is_held_up:
-        connection.heartbeat_check()
-    else:
-        with pytest.raises(connection.connection_errors, match="Too many heartbeats missed"):
-            connection.heartbeat_check()
+def test_consumers_are_cancelled_without_waiting_for_the_answer(connection):
+    """The receive loop reads that, and may be the one that waits."""
+    with services.rabbitmq_queue() as name, connection.Consumer(kombu.Queue(name), callbacks=[]) as consumer:
+        connection.connection.blocking_read = pytest.fail
+        consumer.cancel()
+        del connection.connection.blocking_read
 
 
 @pytest.mark.parametrize("ask", [lambda channel: channel.basic_qos(0, 1, False), lambda channel: channel.close()])

@@ -14,7 +14,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 
 from pico_celery_worker.transports import redis as ours
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.transports import with_reliable_transport
 from pico_celery_worker.transports.redis import ReservingChannel
 from tests.integration.faults import network
 from tests.servers import OwnRedis, own_redis
@@ -30,7 +30,7 @@ class Reader:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.redis = redis.Redis.from_url(url, decode_responses=True)
-        self.connection = use_ours(kombu.Connection(url, transport_options=options))
+        self.connection = with_reliable_transport(kombu.Connection(url, transport_options=options))
         self.channel = self.connection.channel()
         self.asked = 0
         self._ask = self.channel._brpop_start
@@ -330,6 +330,26 @@ def test_a_reader_that_never_hears_of_a_message_leaves_it_to_the_next(make_reade
     assert following.messages[0].headers["redelivered"]
 
 
+@pytest.mark.parametrize("is_given_to_another", [True, False])
+def test_an_answer_that_is_read_late_counts_if_nobody_else_was_given_the_message(make_reader, is_given_to_another):
+    """A task has held up the loop meanwhile."""
+    reader, other = make_reader(visibility_timeout=2), make_reader()
+    ask_and_do_not_listen(reader)
+    [tag] = reader.kept()
+    reader.channel._asked_at -= 2
+    reader.redis.zadd("unacked_index", {tag: reader.channel._asked_at})
+    if is_given_to_another:
+        other.channel.qos.restore_by_tag(tag)
+        other.consume()
+        assert other.take() == ["x"]
+        reader.drain_until_it_waits()
+        assert reader.messages == []
+    else:
+        assert reader.take() == ["x"]
+        assert reader.redis.zscore("unacked_index", tag) > reader.channel._asked_at + 2
+    assert [*reader.kept()] == [tag]
+
+
 def test_a_reader_whose_connection_ends_gets_what_it_never_heard_of(make_reader):
     reader = make_reader()
     ask_and_do_not_listen(reader)
@@ -435,11 +455,11 @@ def test_without_the_rights_messages_come_as_kombu_takes_them(url, rule, caplog)
 def test_other_brokers_are_left_alone(url):
     connection = kombu.Connection(url)
     transport = connection.get_transport_cls()
-    assert use_ours(connection).get_transport_cls() is transport
+    assert with_reliable_transport(connection).get_transport_cls() is transport
 
 
 def test_sentinels_channel_stays_sentinels():
-    transport = use_ours(kombu.Connection("sentinel://localhost:26379")).get_transport_cls()
+    transport = with_reliable_transport(kombu.Connection("sentinel://localhost:26379")).get_transport_cls()
     assert issubclass(transport.Channel, kombu_redis.SentinelChannel)
     assert issubclass(transport.Channel, ReservingChannel)
 

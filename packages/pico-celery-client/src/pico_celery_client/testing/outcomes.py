@@ -83,8 +83,8 @@ class Outcomes(MemoryBackend):
             kind = type(error)
             raise TypeError(
                 f"From a worker, {kind.__module__}.{kind.__qualname__} would arrive as {received!r}. A result backend "
-                "keeps an exception's class and its args: the class must stand at the top of a module, and "
-                "class(*error.args) must make the exception again."
+                "keeps an exception's class by its name, and what its serializer can encode: the class must stand at "
+                "the top of a module, and say the same without the rest."
             )
         return Outcome(states.FAILURE, error, delay)
 

@@ -23,6 +23,8 @@ from kombu.serialization import dumps, loads
 from kombu.utils.json import dumps as dump_json
 from kombu.utils.json import loads as load_json
 
+from pico_celery_core.failures.backend import FailuresInFull
+
 # Part of kombu has types, and these have not.
 _compress: Any = compress
 _connection: Any = Connection
@@ -93,7 +95,7 @@ class Outbox:
         )
 
 
-class MemoryBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery has no types
+class MemoryBackend(FailuresInFull, KeyValueStoreBackend):  # type: ignore[misc]  # Celery has no types
     """Keeps results, encoded, for as long as it lives, and wakes whoever waits for one.
 
     Args:

@@ -59,9 +59,9 @@ def check_command(
 ) -> None:
     """Report what is wrong or risky. Exits with 1 on errors."""
     inspection = _inspect(context.app)
-    pool = pool or expected_pool(inspection.app.conf)
     promises = [stub for file in contracts for stub in _read(file)]
-    findings = [finding for finding in check(inspection, pool, promises) if finding.code not in ignore]
+    findings = [finding for finding in check(inspection, pool or "", promises) if finding.code not in ignore]
+    pool = pool or expected_pool(inspection.app.conf)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     tasks = len(inspection.handlers)

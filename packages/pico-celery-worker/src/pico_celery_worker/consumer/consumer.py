@@ -1,6 +1,7 @@
 """The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -8,12 +9,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from celery.utils.imports import symbol_by_name
+from celery.worker import loops, state
 from celery.worker.consumer import Consumer
-from greenlet import getcurrent
+from celery.worker.consumer.control import Control
 
 from pico_celery_worker.consumer.defaults import set_default
+from pico_celery_worker.consumer.failures import is_short_of_memory, leave
+from pico_celery_worker.consumer.loop import ReceiveLoop
+from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
+from pico_celery_worker.consumer.remote_control import RemoteControl
+from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
-from pico_celery_worker.transports import use_ours
+from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
+from pico_celery_worker.consumer.visibility import VisibilityStep
+from pico_celery_worker.transports import with_reliable_transport
+
+logger = logging.getLogger(__name__)
 
 # As many greenlets send answers at a time, each by a connection of its own.
 _ANSWERING: Final = 16
@@ -33,17 +45,65 @@ class _NoConnection:
         return False
 
 
-class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
-    """Celery's consumer, with our transports."""
+class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
+    """Celery's consumer, with our transports, which rejects malformed messages."""
 
-    loop: Any
-    on_task_request: Any
+    on_task_request: Callable[[Any], None]
 
     _connection: Any = None
 
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        """Celery's steps, and one that keeps what was delivered from being redelivered too early."""
+
+        def claim_steps(self) -> dict[str, Any]:
+            """Return the steps by their names."""
+            return {**super().claim_steps(), VisibilityStep.name: VisibilityStep}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.loop = self._outlasting_refusals(self.loop)
+        self._suspects = Suspects(self, self._accounting_for_failures(self.on_task_request))
+        self.on_task_request = self._suspects.receive
+        shorten_pool_log()
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        """Return what receives a message. Celery asks for it each time it has connected."""
+        return rejecting_malformed(self, super().create_task_handler(*args, **options))
+
+    def _accounting_for_failures(self, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        # A request whose time comes later begins in Celery's timer, which would only log what fails.
+        def begin_or_leave(request: Any) -> None:
+            with accounting_for(self, request.message):
+                begin(request)
+
+        return begin_or_leave
+
+    def on_close(self) -> None:
+        """Forget what has not begun, with the connection by which it came."""
+        self._suspects.forget()
+        super().on_close()
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Acknowledge a message that cannot be decoded, as Celery does, unless that takes more memory than there is."""
+        if is_short_of_memory(exc):
+            leave(message, exc)
+        else:
+            self._untaken.hidden_undecoded(super().on_decode_error)(message, exc)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Reject what is no task's message, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_unknown_message)(body, message)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Reject the message of a task that is not registered, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_unknown_task)(body, message, exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Reject a malformed message, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_invalid_task)(body, message, exc)
+
+    @property
+    def _untaken(self) -> UntakenMessages:
+        return UntakenMessages(self.app)
 
     @property
     def connection(self) -> Any:
@@ -63,7 +123,7 @@ class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         return _NoConnection(self.connection_errors, self.channel_errors)
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
-        """Return a connection by which messages and remote control's questions come."""
+        """Return a connection by which messages and remote control's commands come."""
         connected = self._connected(self.app.connection_for_read(heartbeat=heartbeat))
         connected.transport.reads = True
         return connected
@@ -73,46 +133,79 @@ class PicoConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         return self._connected(self.app.connection_for_write(url=url, heartbeat=heartbeat))
 
     def _connected(self, connection: Any) -> Any:
-        connected = self.ensure_connected(use_ours(connection))
-        connected.transport.is_held_up = self.is_held_up
-        return connected
-
-    def is_held_up(self) -> bool:
-        """Tell whether the loop waits for something other than the broker."""
-        return False
+        return self.ensure_connected(with_reliable_transport(connection))
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection. A broker that only refuses something is given a moment to come round."""
+        deliveries.settled.note_loss()
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, self.channel_errors) or isinstance(exc.__cause__, self.channel_errors):
             time.sleep(_PAUSE)
 
-    def _outlasting_refusals(self, loop: Callable[..., Any]) -> Callable[..., Any]:
-        """Return Celery's loop, which connects again where the broker refuses something.
+    def cancel_active_requests(self) -> None:
+        """Cancel what runs, as the worker stops. A task whose message is gone counts as revoked.
+
+        Celery 5.7 says of such a task that it will be tried again, which it never is: nobody has its message.
+        """
+        active = tuple(state.active_requests)
+        gone = [request for request in active if request.acknowledged and not request.task.acks_late]
+        super().cancel_active_requests()
+        for request in gone:
+            context = request._context  # noqa: SLF001  # as where Celery announces that a task is revoked
+            try:
+                # What has succeeded meanwhile remains a success.
+                request.task.backend.mark_as_revoked(request.id, "terminated", context, request.store_errors)
+            except Exception as error:  # noqa: BLE001
+                # The next would keep the worker waiting for as long.
+                logger.error("The result backend cannot be told of tasks that are cancelled: %r", error)
+                return
+
+    def loop(self, *args: Any) -> None:
+        """Receive messages until the worker stops, and connect again where the broker refuses something.
 
         Redis does so while it may not write, RabbitMQ by closing a channel. While a worker starts, it is more likely
-        that its settings are wrong, so then it ends.
+        that its settings are wrong, so then it ends. Celery calls this method, where there is one, in the place of a
+        loop of its own.
+
+        Args:
+            args: What `loop_args` returns.
         """
+        conf = self.app.conf
+        set_default(conf, "broker_channel_error_retry", True)
+        try:
+            self.receive(*args)
+        except self.channel_errors as error:
+            if not (conf.broker_channel_error_retry and issubclass(ConnectionResetError, self.connection_errors)):
+                raise
+            raise ConnectionResetError(f"The broker refused something: {error!r}") from error
 
-        def last(*args: Any, **options: Any) -> Any:
-            conf = self.app.conf
-            set_default(conf, "broker_channel_error_retry", True)
-            try:
-                return loop(*args, **options)
-            except self.channel_errors as error:
-                if not (conf.broker_channel_error_retry and issubclass(ConnectionResetError, self.connection_errors)):
-                    raise
-                raise ConnectionResetError(f"The broker refused something: {error!r}") from error
+    def receive(self, *args: Any) -> None:
+        """Receive messages by Celery's own loop.
 
-        return last
+        Args:
+            args: What `loop_args` returns.
+        """
+        receive = self._users_loop or (loops.asynloop if self.hub else loops.synloop)
+        receive(*args)
+
+    @property
+    def _users_loop(self) -> Any:
+        return getattr(super(), "loop", None)
 
 
-class GreenConsumer(PicoConsumer):
+class GreenConsumer(ReliableConsumer):
     """The consumer of a worker with greenlets, after whose reconnection nothing runs twice that still runs."""
 
-    _reader: Any = None  # the greenlet that reads messages
+    class Blueprint(ReliableConsumer.Blueprint):
+        """Celery's steps, with a remote control that outlives its connection."""
 
-    _waits_for_room = False
+        def claim_steps(self) -> dict[str, Any]:
+            """Return the steps by their names. Those that need Celery's remote control get ours."""
+            steps = {**super().claim_steps(), Control.name: RemoteControl}
+            for step in steps.values():
+                needed = [symbol_by_name(other) for other in step.requires]
+                step.requires = [RemoteControl if other is Control else other for other in needed]
+            return steps
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         conf = kwargs["app"].conf
@@ -124,40 +217,39 @@ class GreenConsumer(PicoConsumer):
         # After a reconnection Celery takes fewer messages at first, for those that run are not among the unacknowledged
         # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
         set_default(conf, "worker_enable_prefetch_count_reduction", False)
-        self.on_task_request = self._noting_that_it_waits(self.on_task_request)
         if keeps_messages(self):
             deliveries.keep(threading.BoundedSemaphore(_ANSWERING))
 
-    def loop_args(self) -> tuple[Any, ...]:
-        """Before the loop runs, let consumers be cancelled without waiting for an answer, which the loop reads."""
-        if self.connection.transport.driver_type == "amqp":
-            channel = self.task_consumer.channel
-            channel.basic_cancel = functools.partial(channel.basic_cancel, nowait=True)
-        self._reader = getcurrent()
-        arguments: tuple[Any, ...] = super().loop_args()
-        return arguments
+    def receive(self, *args: Any) -> None:
+        """Receive messages by a loop of our own.
 
-    def is_held_up(self) -> bool:
-        """Tell whether the loop waits for room in the pool."""
-        return self._waits_for_room
-
-    def _noting_that_it_waits(self, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def begin_when_there_is_room(request: Any) -> Any:
-            if getcurrent() is not self._reader:
-                return begin(request)
-            self._waits_for_room = True
-            try:
-                return begin(request)
-            finally:
-                self._waits_for_room = False
-
-        return begin_when_there_is_room
+        Args:
+            args: What `loop_args` returns.
+        """
+        if self.hub or self._users_loop:
+            super().receive(*args)
+        else:
+            ReceiveLoop(self).run()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection, but not what runs, unless that is to be cancelled."""
         if not self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
             deliveries.hold(getattr(self.task_consumer, "channel", None))
-        end_heartbeats = getattr(self.timer, "end_heartbeats", None)
-        if end_heartbeats is not None:
-            end_heartbeats()
         super().on_connection_error_after_connected(exc)
+
+
+@functools.cache
+def derive_consumer(base: Any, is_green: bool) -> Any:
+    """Return a consumer of ours that derives from another: Celery's, or one of the user's own.
+
+    Args:
+        base: The other, as its class.
+        is_green: Whether the pool runs greenlets.
+    """
+    ours = GreenConsumer if is_green else ReliableConsumer
+    if not issubclass(base, Consumer) or issubclass(base, ours):
+        return base
+    if issubclass(ours, base):
+        return ours
+    blueprint = type("Blueprint", (ours.Blueprint, base.Blueprint), {})
+    return type(base.__name__, (ours, base), {"Blueprint": blueprint, "__module__": base.__module__})

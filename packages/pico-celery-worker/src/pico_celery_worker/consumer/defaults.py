@@ -19,6 +19,9 @@ _BROKER: Final = {
     "max_connections": _UNLIMITED,
 }
 
+_REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel")
+_DATABASE_SCHEMES: Final = ("db", "database")
+
 
 def prepare_broker(app: Any) -> None:
     """Limit how long a worker waits for Redis as its broker, and not by how many connections."""
@@ -40,13 +43,17 @@ def let_others_run_while_connecting() -> None:
 def prepare_result_backend(conf: Any) -> None:
     """Let all tasks of a process share one result backend, where the backend can, and let them wait for it.
 
-    Celery keeps one backend a thread. A greenlet counts as a thread, so each task would open a connection of its own.
+    Celery keeps one backend a thread. A greenlet counts as a thread, so each task would open a connection of its own,
+    and with SQLAlchemy look for its tables first.
     """
-    if not str(conf.result_backend or "").startswith(("redis:", "rediss:")):
-        return
-    set_default(conf, "result_backend_thread_safe", True)
-    set_default(conf, "result_backend_always_retry", True)
-    set_default(conf, "redis_max_connections", _UNLIMITED)
+    scheme = str(conf.result_backend or "").partition(":")[0]
+    if scheme in _REDIS_SCHEMES:
+        set_default(conf, "result_backend_always_retry", True)
+        set_default(conf, "redis_max_connections", _UNLIMITED)
+        set_default(conf, "redis_socket_timeout", _BROKER["socket_timeout"])
+        set_default(conf, "redis_socket_connect_timeout", _BROKER["socket_connect_timeout"])
+    if scheme in _REDIS_SCHEMES or scheme.partition("+")[0] in _DATABASE_SCHEMES:
+        set_default(conf, "result_backend_thread_safe", True)
 
 
 def set_default(conf: Any, name: str, value: Any) -> None:

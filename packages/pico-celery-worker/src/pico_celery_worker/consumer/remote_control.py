@@ -3,10 +3,8 @@
 Read in Celery 5.7.0; tests/unit/worker/consumer/test_remote_control.py holds it to the private parts that are used.
 """
 
-import functools
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from celery import bootsteps
@@ -18,48 +16,59 @@ logger = logging.getLogger(__name__)
 # How long to wait before connecting again, in seconds.
 _PAUSE: Final = 1.0
 
-# How long a worker that stops, or connects again, waits for an answer that is being given, in seconds.
-_LONGEST_FAREWELL: Final = 4.0
+# How long a worker that stops, or connects again, waits for a reply that is being sent, in seconds.
+_STOP_TIMEOUT: Final = 4.0
 
 
-class RemoteControlStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
-    """Connects remote control again where it alone has lost its connection, and waits for it no longer than need be.
+class RemoteControl(Control):  # type: ignore[misc]  # Celery has no types
+    """Celery's step for remote control, with a mailbox that connects again where it alone has lost its connection.
 
-    It has one of its own for these pools, and a greenlet that reads from it. Where that one is lost and the consumer's
-    is not, the greenlet of Celery 5.7 ends, and the worker answers no more until it is started again. And while the
-    broker cannot be reached, an answer that it has begun to give holds up the end of the worker.
+    It takes the place of Celery's, and so has its name.
     """
 
-    requires = (Control,)
+    name = Control.name
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        for step in parent.steps:
-            box = getattr(step, "box", None)
-            if isinstance(step, Control) and isinstance(box, gPidbox):
-                vars(box).update(loop=functools.partial(_last, box, box.loop), on_stop=functools.partial(_stop, box))
+        box: Any = ReconnectingMailbox(parent)
+        self.box, self.start, self.stop, self.shutdown = box, box.start, box.stop, box.shutdown
 
 
-def _last(box: Any, loop: Callable[[Any], None], consumer: Any) -> None:
-    """Read questions for as long as the consumer has its connection."""
-    # The next connection of the consumer brings another reader, with another mark.
-    mark = box.reader = object()
-    while True:
-        try:
-            loop(consumer)
-        except (*consumer.connection_errors, *consumer.channel_errors) as error:
-            lost = error
-        else:
-            return
-        time.sleep(_PAUSE)
-        if box.reader is not mark or not consumer.connection or consumer.blueprint.state != bootsteps.RUN:
-            return
-        logger.warning("Remote control has lost its connection (%r) and connects again", lost)
+class ReconnectingMailbox(gPidbox):  # type: ignore[misc]
+    """Celery's mailbox for these pools, read by a greenlet with a connection of its own.
 
+    Where that connection is lost and the consumer's is not, the greenlet of Celery 5.7 ends, and the worker answers no
+    more until it is started again. And while the broker cannot be reached, a reply that it has begun to send holds up
+    the end of the worker.
+    """
 
-def _stop(box: Any) -> None:
-    """Let the reader end, and wait for that."""
-    if box._node_stopped:  # noqa: SLF001  # what Celery's own waits for without end
-        box._node_shutdown.set()  # noqa: SLF001
-        box._node_stopped.wait(_LONGEST_FAREWELL)  # noqa: SLF001
-        box._node_stopped = box._node_shutdown = None  # noqa: SLF001
+    _node_shutdown: Any
+    _node_stopped: Any
+    _reader: Any = None
+
+    def loop(self, consumer: Any) -> None:
+        """Read commands for as long as the consumer has its connection.
+
+        Args:
+            consumer: Celery's consumer.
+        """
+        # The next connection of the consumer brings another reader, with another mark.
+        mark = self._reader = object()
+        while True:
+            try:
+                super().loop(consumer)
+            except (*consumer.connection_errors, *consumer.channel_errors) as error:
+                lost = error
+            else:
+                return
+            time.sleep(_PAUSE)
+            if self._reader is not mark or not consumer.connection or consumer.blueprint.state != bootsteps.RUN:
+                return
+            logger.warning("Remote control has lost its connection (%r) and connects again", lost)
+
+    def on_stop(self) -> None:
+        """Let the reader end, and wait for that, but not without end as Celery does."""
+        if self._node_stopped:
+            self._node_shutdown.set()
+            self._node_stopped.wait(_STOP_TIMEOUT)
+            self._node_stopped = self._node_shutdown = None

@@ -6,11 +6,10 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
-from pico_celery_core.settings import seconds
-from pico_celery_worker.consumer.masking import is_masked
 from pico_celery_worker.consumer.unacked import deliveries
-from pico_celery_worker.pools import is_ending
-from pico_celery_worker.pools.outcomes import raised
+from pico_celery_worker.pools import in_cold_shutdown, termination_timeout
+from pico_celery_worker.pools.job import raised
+from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
 
 
 class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
@@ -18,6 +17,14 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     Its revocation waits for the coroutine's clean-up where the pool lets it.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        mask = getattr(self.task, "mask", None)
+        if mask:
+            self.request_dict.update(mask.over(self.request_dict, self.args, self.kwargs))
+            # Celery 5.7 has setters for neither.
+            self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
     def renew(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any]) -> None:
         """Take another delivery of the same message for this one.
@@ -44,7 +51,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Give back the message of a task that began too late to be cancelled with the others, and was killed."""
-        if isinstance(raised(exc_info), Terminated) and is_ending():
+        if isinstance(raised(exc_info), Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
@@ -66,8 +73,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         """
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
-            app: Any = self.app
-            kill(self.worker_pid, seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout"))
+            kill(self.worker_pid, termination_timeout(self.app))
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)
@@ -78,9 +84,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         Args:
             pool: The worker's pool.
             signal: For a pool of processes.
-            emit_retry: Whether to tell that it will be tried again.
+            emit_retry: Whether Celery would have it that the task is tried again. It is not if its message is gone.
         """
         # Celery notes this only after it has told the result backend. A greenlet comes to its end meanwhile, and would
         # count as revoked: its message would be acknowledged and lost.
         self._already_cancelled = True
-        super().cancel(pool, signal, emit_retry)
+        super().cancel(pool, signal, emit_retry and not self.acknowledged)

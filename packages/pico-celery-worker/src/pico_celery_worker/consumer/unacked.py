@@ -3,16 +3,17 @@
 Celery 5.7 gives them up: the broker, or kombu in Redis, delivers them again, so that a task runs a second time beside
 the first, and what the first has to say at its end is lost. Here a task keeps its message. Redis knows a message by a
 name of its own, so it is not given back and is acknowledged by the next connection. RabbitMQ delivers it again: a task
-that still runs takes the new delivery for its own, and one that has ended has it acknowledged.
+that still runs takes the new delivery for its own, and one that has ended has it acknowledged. So it is remembered for
+a while what was settled here, for an acknowledgement that was sent may be lost on its way, or come too late for Redis.
 
-All this is for the pools of greenlets, whose acknowledgements are sent at once.
+To keep messages is for the pools of greenlets, whose acknowledgements are sent at once; the memory is for all.
 """
 
 import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from celery.worker import state
@@ -23,8 +24,11 @@ logger = logging.getLogger(__name__)
 
 Identity: TypeAlias = tuple[Any, ...]
 
-# For how long RabbitMQ may take to deliver again what could not be acknowledged, in seconds.
+# For how long a broker may take to deliver again what was settled, in seconds.
 _LONGEST_MEMORY: Final = 600.0
+
+# So many settled messages are remembered at least, which is more than a worker has prefetched.
+_LEAST_REMEMBERED: Final = 5_000
 
 # What kombu's virtual transports do to acknowledge a message, without what Redis adds: the process forgets it, and
 # Redis does not.
@@ -33,7 +37,7 @@ _forget: Final[Callable[[Any, str], None]] = virtual.QoS.ack
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the broker could not be told about a message.
+    """What Redis could not be told about a message.
 
     Args:
         message: The message.
@@ -42,7 +46,6 @@ class Answer:
 
     message: Any
     requeue: bool | None = None
-    since: float = field(default_factory=time.monotonic)
 
     def give(self) -> None:
         """Tell the broker, by the channel that the message has now."""
@@ -53,10 +56,49 @@ class Answer:
             message.reject(requeue=self.requeue)
 
 
+class Settled:
+    """Which messages were acknowledged or rejected for good in the last minutes, but not the messages themselves.
+
+    They are noted in two generations, so that nothing has to be looked for to forget the older one.
+    """
+
+    def __init__(self) -> None:
+        self._recent: dict[Identity, tuple[float, bool]] = {}
+        self._older: dict[Identity, tuple[float, bool]] = {}
+        self._at_losses: dict[Identity, tuple[float, bool]] = {}
+
+    def note(self, key: Identity, rejected: bool) -> None:
+        """Remember a message.
+
+        Args:
+            key: Its identity.
+            rejected: Whether it was rejected, else it was acknowledged.
+        """
+        if len(self._recent) >= _LEAST_REMEMBERED:
+            self._older, self._recent = self._recent, {}
+        self._recent[key] = time.monotonic(), rejected
+
+    def note_loss(self) -> None:
+        """Keep what is remembered now, whatever follows: a connection is lost, and perhaps what was said by it last.
+
+        RabbitMQ may notice only minutes later, and delivers again then.
+        """
+        known = (*self._at_losses.items(), *self._older.items(), *self._recent.items())
+        oldest = time.monotonic() - _LONGEST_MEMORY
+        fresh = [(key, value) for key, value in known if value[0] >= oldest]
+        self._at_losses = dict(fresh[-2 * _LEAST_REMEMBERED :])
+
+    def was_rejected(self, key: Identity) -> bool | None:
+        """Tell whether a message was rejected, or acknowledged; None if nothing is known of it."""
+        known = self._recent.get(key) or self._older.get(key) or self._at_losses.get(key)
+        return None if known is None or known[0] < time.monotonic() - _LONGEST_MEMORY else known[1]
+
+
 class Deliveries:
     """What is known about messages whose connection is lost. One a process, as `celery.worker.state`."""
 
     def __init__(self) -> None:
+        self.settled = Settled()
         self.are_kept = False
         self.answers: dict[Identity, Answer] = {}
         self._held: list[Any] = []
@@ -79,9 +121,18 @@ class Deliveries:
             requeue: None to acknowledge it, else whether to reject it back into its queue.
             give: Tells the broker.
         """
-        if request.acknowledged or not self.are_kept:
+        if request.acknowledged:
             give()
             return
+        message = request.message
+        if self.are_kept:
+            self._give_or_note(request, requeue, give)
+        else:
+            give()
+        if not requeue:
+            self.settled.note(identity(message), requeue is not None)
+
+    def _give_or_note(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
         message = request.message
         if not is_cut_off(message):
             with self._gate:
@@ -90,8 +141,8 @@ class Deliveries:
                 except Exception as error:  # noqa: BLE001  # Redis may refuse it for now
                     logger.warning("The broker refuses what is said about task %s[%s]: %r", *_name(message), error)
         if not message.acknowledged:
-            self._forget_old()
-            self.answers[identity(message)] = Answer(message, requeue)
+            if is_of_redis(message):
+                self.answers[identity(message)] = Answer(message, requeue)
             request.acknowledged = True
 
     def hold(self, channel: Any = None) -> None:
@@ -135,7 +186,7 @@ class Deliveries:
     def catch_up(self) -> None:
         """Tell Redis what it could not be told before."""
         for key, answer in list(self.answers.items()):
-            if is_of_redis(answer.message) and not is_cut_off(answer.message):
+            if not is_cut_off(answer.message):
                 answer.give()
                 self.answers.pop(key, None)
 
@@ -149,31 +200,22 @@ class Deliveries:
             errors: What either may raise when the connection is lost again.
         """
         key = identity(message)
-        running = next((r for r in tuple(state.active_requests) if identity(r.message) == key), None)
-        answer = self.answers.pop(key, None)
-        if running is not None and not running.acknowledged and answer is None:
-            renew = getattr(running, "renew", None)
-            if renew is None:
-                return False
+        self.answers.pop(key, None)
+        running: Any = next((r for r in tuple(state.active_requests) if identity(r.message) == key), None)
+        renew = getattr(running, "renew", None)
+        if self.are_kept and renew is not None and not running.acknowledged:
             renew(message, ack, reject)
             logger.info("Task %s[%s] was delivered again while it runs: it goes on", *_name(message))
             return True
-        if answer is None and running is None:
+        rejected = self.settled.was_rejected(key)
+        if rejected is None:
             return False
-        if answer is None or answer.requeue is None:
-            ack(logger, errors)
-        elif not answer.requeue:
+        if rejected:
             reject(logger, errors, False)
         else:
-            return False
+            ack(logger, errors)
         logger.info("Task %s[%s] was delivered again after it had run: it is not run again", *_name(message))
         return True
-
-    def _forget_old(self) -> None:
-        oldest = time.monotonic() - _LONGEST_MEMORY
-        for key, answer in list(self.answers.items()):
-            if answer.since < oldest and not is_of_redis(answer.message):
-                del self.answers[key]
 
 
 deliveries: Final = Deliveries()
@@ -182,8 +224,6 @@ deliveries: Final = Deliveries()
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Return what is done about a task's messages: Celery's `Task.Strategy`."""
     receive: Callable[..., Any] = default(task, app, consumer, **options)
-    if not keeps_messages(consumer):
-        return receive
 
     def receive_once(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> Any:
         if was_redelivered(message) and deliveries.take_over(message, ack, reject, consumer.connection_errors):
@@ -200,10 +240,10 @@ def keeps_messages(consumer: Any) -> bool:
 
 def identity(message: Any) -> Identity:
     """Return what tells one execution of one task from every other."""
-    headers = message.headers or {}
-    names = ("id", "retries", "replaced_task_nesting")
+    get = (message.headers or {}).get
     # A message keeps its delivery tag in Redis, and gets another from RabbitMQ each time.
-    return (*(headers.get(name) for name in names), message.delivery_tag if is_of_redis(message) else None)
+    tag = message.delivery_tag if is_of_redis(message) else None
+    return get("id"), get("retries"), get("replaced_task_nesting"), tag
 
 
 def was_redelivered(message: Any) -> bool:

@@ -10,16 +10,16 @@ Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
-from celery import bootsteps, signals
+from celery import signals
 from celery.exceptions import InvalidTaskError
-from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
-from pico_celery_worker.consumer.masking import Mask, is_masked, mask_pool_log, without_body
-from pico_celery_worker.tasks.task import AsyncTask
+from pico_celery_worker.consumer.failures import forget, is_messages, leave
+from pico_celery_worker.consumer.masking import UntakenMessages
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +32,51 @@ _LINKS: Final = ("callbacks", "errbacks", "chain")
 _shown: Any = safe_repr
 
 
-class IntakeStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Stands between the broker and Celery's own reception of messages."""
+def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what receives a message if it is well-formed, and rejects it otherwise.
 
-    requires = ("celery.worker.consumer:Tasks",)
+    Args:
+        consumer: Celery's consumer.
+        receive: Receives a message: Celery's own reception.
+    """
 
-    def __init__(self, parent: Any, **kwargs: Any) -> None:
-        super().__init__(parent, **kwargs)
-        # Celery asks for it each time it has connected.
-        create = parent.create_task_handler
-        parent.create_task_handler = lambda *args, **options: _guarded(parent, create(*args, **options))
-        parent.on_unknown_task = without_body(parent.on_unknown_task)
-        parent.on_invalid_task = without_body(parent.on_invalid_task)
-        mask_pool_log()
+    def receive_or_reject(message: Any) -> Any:
+        try:
+            check(message)
+        except InvalidTaskError as error:
+            return consumer.on_invalid_task(None, message, error)
+        except Exception as error:  # noqa: BLE001
+            # It cannot be decoded, and Celery knows what to do about that.
+            logger.debug("A message cannot be checked: %s: %s", type(error).__name__, error)
+        with accounting_for(consumer, message):
+            return receive(message)
+
+    return receive_or_reject
+
+
+@contextmanager
+def accounting_for(consumer: Any, message: Any) -> Generator[None]:
+    """Reject a message, or leave it with the broker and end the worker, where what is done about it fails.
+
+    Args:
+        consumer: Celery's consumer.
+        message: The message.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever it is, the message has to be accounted for
+        if _is_of_the_connection(consumer, error):
+            raise
+        if is_messages(error, message, consumer.app):
+            UntakenMessages(consumer.app).hidden(_reject)(None, message, error, consumer)
+        else:
+            leave(message, error)
+
+
+def _is_of_the_connection(consumer: Any, error: Exception) -> bool:
+    # kombu's Redis transport counts KeyError among them, which anything may raise.
+    lost = (*consumer.connection_errors, *consumer.channel_errors)
+    return isinstance(error, lost) and not isinstance(error, KeyError)
 
 
 def check(message: Any) -> None:
@@ -115,48 +147,10 @@ def _expect(condition: bool, problem: str) -> None:
         raise InvalidTaskError(problem)
 
 
-def _guarded(consumer: Any, receive: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    # A lost connection is not the message's fault. kombu's Redis transport counts KeyError as one.
-    passed_on = (MemoryError, *consumer.connection_errors, *consumer.channel_errors)
-    tasks = consumer.app.tasks.items()
-    masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
-    masks = {name: mask for name, mask in masks.items() if mask.names}
-
-    def receive_or_reject(message: Any) -> Any:
-        try:
-            try:
-                check(message)
-            except InvalidTaskError as error:
-                return consumer.on_invalid_task(None, message, error)
-            except Exception as error:  # noqa: BLE001
-                # It cannot be decoded, and Celery knows what to do about that.
-                logger.debug("A message cannot be checked: %r", error)
-            else:
-                if masks:
-                    _put_on(masks, message)
-            return receive(message)
-        except passed_on:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, the worker has to live
-            _reject(consumer, message, error)
-
-    return receive_or_reject
-
-
-def _put_on(masks: Mapping[str, Mask], message: Any) -> None:
-    mask = masks.get(str((message.headers or {}).get("task")))
-    if mask is not None and not is_masked(message.headers):
-        body = message.payload
-        args, kwargs = (body["args"], body.get("kwargs", {})) if isinstance(body, Mapping) else body[:2]
-        mask.put_on(message.headers, args, kwargs)
-
-
-def _reject(consumer: Any, message: Any, error: Exception) -> None:
+def _reject(_body: Any, message: Any, error: Exception, consumer: Any) -> None:
     headers = _shown(message.headers)[:_LONGEST_HEADERS]
     logger.error("A message cannot be received and is rejected: %r. Its headers: %s", error, headers, exc_info=error)
-    request = next((known for known in tuple(state.requests.values()) if known.message is message), None)
-    if request is not None:
-        state.task_ready(request)
+    forget(message)
     if not message.acknowledged:
         message.reject_log_error(logger, consumer.connection_errors)
     signals.task_rejected.send(sender=consumer, message=message, exc=error)

@@ -1,16 +1,83 @@
 """Messages that were delivered and not acknowledged: a worker keeps its own, and gives out those of dead ones."""
 
+import contextlib
 import logging
 from typing import Any
 
 from celery import bootsteps
 
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
+from pico_celery_worker.loop import host_class
+from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.pools import pool_name
 
 logger = logging.getLogger(__name__)
 
 
-class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+class Renewal:
+    """Renews what a worker has in hand, from a native thread and by a connection of its own.
+
+    So it goes on while a task computes and holds up the loop, and while a worker that stops waits for its tasks. The
+    thread logs nothing: the locks of loggers belong to the worker's greenlets.
+
+    Args:
+        channel: By which the messages came.
+        connection: That of the channel. The thread opens another one like it.
+        interval: How often to renew, in seconds.
+        native: How to start the thread.
+    """
+
+    def __init__(self, channel: Any, connection: Any, interval: float, native: Native) -> None:
+        self.error: Exception | None = None
+        """Why the last attempt failed, if it did."""
+        self._channel = channel
+        self._connection = connection
+        self._interval = interval
+        self._native = native
+        self._own: Any = None
+        self._client: Any = None
+        self._ended = native.new_lock()
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self._ended.acquire()
+        self._native.start_thread(self._run, ())
+
+    def stop(self) -> None:
+        """End to renew, without waiting for an attempt that is under way."""
+        if self._ended.locked():
+            self._ended.release()
+
+    def renew(self) -> None:
+        """Renew once."""
+        try:
+            if self._client is None:
+                # Who waits for longer has missed the next time.
+                options = {**self._connection.transport_options, "socket_timeout": self._interval}
+                self._own = self._connection.clone(transport_options=options)
+                self._client = self._own.channel().client
+            self._channel.renew(self._client)
+            self.error = None
+        except Exception as error:  # noqa: BLE001  # whatever it is, the next attempt may do better
+            self.error = error
+            self._disconnect()
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.acquire(True, self._interval):
+                self.renew()
+        finally:
+            self._disconnect()
+            self._native.close_hub()
+
+    def _disconnect(self) -> None:
+        own, self._own, self._client = self._own, None, None
+        if own is not None:
+            with contextlib.suppress(Exception):
+                own.release()
+
+
+class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Lets a worker look after such messages in Redis now and then.
 
     kombu's Redis transport keeps what was delivered and not acknowledged, and gives it out again after the visibility
@@ -26,12 +93,12 @@ class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self._entry: Any = None
+        self._renewal: Renewal | None = None
 
     def start(self, parent: Any) -> None:
         """Begin to look, if the broker is one to look at."""
         transport, channel = parent.connection.transport, parent.task_consumer.channel
-        renew = getattr(channel, "renew", None)
-        if renew is None:
+        if not hasattr(channel, "renew"):
             return
         is_green = keeps_messages(parent)
         if is_green:
@@ -40,10 +107,18 @@ class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
         interval = float(options.get("unacked_restore_interval", transport.Channel.unacked_restore_interval))
         # Twice may fail before the third is too late.
         interval = min(interval, max(float(channel.visibility_timeout) / 3, 1.0))
+        renewal = None
+        # A prefork worker runs no tasks where it renews, and forks, which a thread might not survive.
+        if pool_name(type(parent.pool)) != "prefork":
+            renewal = self._renewal = Renewal(channel, parent.connection, interval, host_class().native())
+            renewal.start()
 
         def look() -> None:
             try:
-                renew()
+                if renewal is None:
+                    channel.renew()
+                elif renewal.error is not None:
+                    logger.warning("Redis may deliver again what this worker still has in hand: %r", renewal.error)
                 if is_green:
                     transport.cycle.maybe_restore_messages()
                     deliveries.catch_up()
@@ -52,10 +127,18 @@ class RedeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
 
         self._entry = parent.timer.call_repeatedly(interval, look)
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002
-        """End to look: the connection is lost, or the worker stops."""
+    def stop(self, parent: Any) -> None:
+        """End to look where the connection is lost. A worker that stops goes on until all its tasks have ended."""
+        if parent.blueprint.state == bootsteps.RUN:
+            self.shutdown(parent)
+
+    terminate = stop
+
+    def shutdown(self, parent: Any) -> None:  # noqa: ARG002
+        """End to look."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
-
-    terminate = stop
+        if self._renewal is not None:
+            self._renewal.stop()
+            self._renewal = None

@@ -7,22 +7,22 @@ from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
+from celery.exceptions import ImproperlyConfigured
+from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
 from pico_celery_core.settings import seconds
-from pico_celery_worker.consumer.consumer import GreenConsumer, PicoConsumer
+from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
     prepare_broker,
     prepare_result_backend,
 )
-from pico_celery_worker.consumer.heartbeats import HeartbeatStep
-from pico_celery_worker.consumer.remote_control import RemoteControlStep
-from pico_celery_worker.consumer.validation import IntakeStep
-from pico_celery_worker.consumer.visibility import RedeliveryStep
+from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools import pool_name
 
@@ -31,11 +31,10 @@ logger = logging.getLogger(__name__)
 _GEVENT: Final = "gevent"
 _EVENTLET: Final = "eventlet"
 _PREFORK: Final = "prefork"
-_SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
-_POOLS: Final = {
+POOLS: Final = {
     "celery.concurrency.gevent": "pico_celery_worker.pools.gevent:TaskPool",
     "celery.concurrency.eventlet": "pico_celery_worker.pools.eventlet:TaskPool",
     "celery.concurrency.solo": "pico_celery_worker.pools.solo:TaskPool",
@@ -55,19 +54,20 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         self._app: Celery = parent.app
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
+        outlast_refusals(self._app)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
         parent.steps.insert(0, self)
         return True
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002
+    def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
+        check_autoscale(parent)
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
-        if self._pool in (_PREFORK, _SOLO):
-            logger.warning("The %s pool runs one task at a time in a process; -P gevent runs many", self._pool)
+        look_for_oversights(parent, self._pool, self.container, self.executors)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
@@ -118,29 +118,63 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             close_host()
 
 
+def check_autoscale(worker: Any) -> None:
+    """See that a worker's pool can change its size, before Celery would fail to have it do so with the first message.
+
+    Args:
+        worker: Celery's worker.
+
+    Raises:
+        ImproperlyConfigured: If it cannot.
+    """
+    if not worker.autoscale:
+        return
+    pool = pool_name(worker.pool_cls)
+    # A pool of processes has both as soon as it has begun.
+    if pool != _PREFORK and not (hasattr(worker.pool, "grow") and hasattr(worker.pool, "shrink")):
+        problem = (
+            f"--autoscale cannot be used with the {pool or type(worker.pool).__module__} pool, whose size is fixed. "
+            "Start the worker without it, or with gevent, eventlet, threads or prefork, which can grow and shrink."
+        )
+        logger.critical("The worker cannot start: %s", problem)
+        raise ImproperlyConfigured(problem)
+
+
 def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor]) -> None:
     """Let the app's workers close the container when they stop. A newer container of the app replaces an older."""
     steps: set[Any] = vars(app)["steps"]["worker"]
     steps.difference_update([step for step in steps if isinstance(step, type) and issubclass(step, ContainerStep)])
     steps.add(type("ContainerStep", (ContainerStep,), {"container": container, "executors": executors}))
-    vars(app)["steps"]["consumer"].update((HeartbeatStep, IntakeStep, RedeliveryStep, RemoteControlStep))
     signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
+    signals.celeryd_after_setup.connect(_warn_of_another_app, dispatch_uid="pico-celery app")
 
 
 def _choose_pool(sender: Any, **_: Any) -> None:
     """Put pool and consumer of our own in the place of Celery's, in a worker that has tasks of ours."""
-    if not any(isinstance(step, type) and issubclass(step, ContainerStep) for step in sender.app.steps["worker"]):
+    if not has_container(sender.app):
         return
     pool_cls = get_implementation(sender.pool_cls)
     is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
     # One that somebody else has derived from Celery's is left as it is.
-    if pool_cls.__module__ in _POOLS:
-        limits = ("pico_cancel_timeout", "pico_cleanup_timeout")
-        ours: Any = get_implementation(_POOLS[pool_cls.__module__])
-        ours.terminate_timeout = sum(seconds(sender.app, limit) for limit in limits)
-        sender.pool_cls = ours
+    if pool_cls.__module__ in POOLS:
+        sender.pool_cls = get_implementation(POOLS[pool_cls.__module__])
     if is_green:
         let_others_run_while_connecting()
     prepare_broker(sender.app)
-    if sender.consumer_cls == "celery.worker.consumer:Consumer":
-        sender.consumer_cls = GreenConsumer if is_green else PicoConsumer
+    sender.consumer_cls = derive_consumer(symbol_by_name(sender.consumer_cls), is_green)
+
+
+def _warn_of_another_app(instance: Any, **_: Any) -> None:
+    """Say so where a worker with nothing to do has another app than the container."""
+    if not has_container(instance.app) and not has_plain_tasks(instance.app):
+        logger.warning(
+            "This worker has no tasks: its app %r is not the one of the container. "
+            "Did you mean app = container.get(Celery), in the module that -A names?",
+            instance.app.main,
+        )
+
+
+def has_container(app: Celery) -> bool:
+    """Tell whether a container has registered its tasks with an app."""
+    steps: Any = app.steps
+    return any(isinstance(step, type) and issubclass(step, ContainerStep) for step in steps["worker"])

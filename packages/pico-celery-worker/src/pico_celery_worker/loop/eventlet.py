@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from pico_celery_worker.loop import greenlet_state
-from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.base import Host, Waiter
 from pico_celery_worker.loop.watchdog import Native
 
 _T = TypeVar("_T")
@@ -27,9 +27,7 @@ class _LoopSelector(selectors.SelectSelector):
         return super().select(timeout)
 
 
-class _Waiter:
-    __slots__ = ("_event",)
-
+class _Waiter(Waiter[Any]):
     def __init__(self) -> None:
         from eventlet.event import Event
 
@@ -52,14 +50,14 @@ class EventletHost(Host):
         super().__init__(asyncio.SelectorEventLoop(_LoopSelector()))
         self._thread = eventlet.spawn(self._serve)
 
-    @property
-    def native(self) -> Native:
+    @staticmethod
+    def native() -> Native:
         """What eventlet has patched."""
         from eventlet import patcher
 
         thread: Any = patcher.original("_thread")
         clock: Any = patcher.original("time")
-        return Native(thread.start_new_thread, thread.get_ident, clock.sleep)
+        return Native(thread.start_new_thread, thread.get_ident, clock.sleep, thread.allocate_lock)
 
     @staticmethod
     async def run_blocking(function: Callable[[], _T]) -> _T:

@@ -5,17 +5,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.base import Host, Waiter
 from pico_celery_worker.loop.watchdog import Native
 
 _T = TypeVar("_T")
 
 
-class _Waiter:
-    __slots__ = ("_event",)
-
+class _Waiter(Waiter[Any]):
     def __init__(self) -> None:
         self._event = threading.Event()
 
@@ -34,8 +32,8 @@ class ThreadHost(Host):
         self._thread = threading.Thread(target=self._serve, name="pico-celery-loop", daemon=True)
         self._thread.start()
 
-    @property
-    def native(self) -> Native:
+    @staticmethod
+    def native() -> Native:
         """Nothing is patched."""
         return Native(_thread.start_new_thread, _thread.get_ident, time.sleep)
 

@@ -1,5 +1,6 @@
 """Notices when the event loop is held up, by what, and for how long."""
 
+import _thread
 import asyncio
 import logging
 import os
@@ -24,6 +25,10 @@ class Native(NamedTuple):
     """`_thread.get_ident`"""
     sleep: Callable[[float], None]
     """`time.sleep`"""
+    new_lock: Callable[[], Any] = _thread.allocate_lock
+    """`_thread.allocate_lock`"""
+    close_hub: Callable[[], None] = lambda: None
+    """Closes what a thread that has used sockets has of its own. Called by it at its end."""
 
 
 class LagWatch:

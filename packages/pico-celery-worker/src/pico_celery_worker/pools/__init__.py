@@ -1,10 +1,10 @@
 """What Celery's own pools need on top, one file for each that needs it."""
 
-from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state
-from greenlet import GreenletExit
+
+from pico_celery_core.settings import seconds
 
 
 def pool_name(pool_cls: Any) -> str:
@@ -13,26 +13,21 @@ def pool_name(pool_cls: Any) -> str:
     return next((m.rpartition(".")[2] for m in modules if m.startswith("celery.concurrency.")), "")
 
 
-def is_ending() -> bool:
-    """Tell whether the worker has begun to shut down cold: then nothing is to begin any more."""
-    return _is_set(state.should_terminate)
+def termination_timeout(app: Any) -> float:
+    """Return for how long to wait for terminated tasks to end, in seconds.
+
+    Args:
+        app: The worker's app, which says how long they may take to unwind and to clean up.
+    """
+    return seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout")
 
 
-def is_stopping() -> bool:
-    """Tell whether the worker has begun to shut down, warm or cold: what has not begun goes back to the broker."""
-    return _is_set(state.should_stop) or is_ending()
+def in_cold_shutdown() -> bool:
+    """Tell whether the worker has begun a cold shutdown: then no task is to begin any more."""
+    # The state holds an exit code, which may be 0.
+    return state.should_terminate is not None and state.should_terminate is not False
 
 
-def unless_stopping(accept: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return what accepts a task that is about to begin, after it has waited for its turn, or ends it there."""
-
-    def accept_or_end(*args: Any, **kwargs: Any) -> Any:
-        if is_stopping():
-            raise GreenletExit
-        return accept(*args, **kwargs) if accept is not None else None
-
-    return accept_or_end
-
-
-def _is_set(exit_code: Any) -> bool:
-    return exit_code is not None and exit_code is not False  # it may be 0
+def is_shutting_down() -> bool:
+    """Tell whether the worker has begun a shutdown, warm or cold: what has not begun goes back to the broker."""
+    return (state.should_stop is not None and state.should_stop is not False) or in_cold_shutdown()

@@ -7,10 +7,10 @@ from typing import Any
 
 from celery.concurrency import eventlet as celery_eventlet
 
-from pico_celery_worker.pools.green import KilledAreTerminated
+from pico_celery_worker.pools.greenlets import GreenletPoolMixin
 
 
-class TaskPool(KilledAreTerminated, celery_eventlet.TaskPool):  # type: ignore[misc]  # Celery has no types
+class TaskPool(GreenletPoolMixin, celery_eventlet.TaskPool):  # type: ignore[misc]  # Celery has no types
     """Celery's eventlet pool, in which a killed task is a terminated one."""
 
     def terminate_and_wait(self, pid: int, timeout: float) -> None:

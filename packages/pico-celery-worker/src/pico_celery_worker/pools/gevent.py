@@ -7,11 +7,11 @@ broker unless it was revoked. tests/unit/worker/pools/test_gevent.py holds this 
 
 from celery.concurrency import gevent as celery_gevent
 
-from pico_celery_worker.pools.green import KilledAreTerminated
+from pico_celery_worker.pools.greenlets import GreenletPoolMixin
 from pico_celery_worker.pools.timers import Timer
 
 
-class TaskPool(KilledAreTerminated, celery_gevent.TaskPool):  # type: ignore[misc]  # Celery has no types
+class TaskPool(GreenletPoolMixin, celery_gevent.TaskPool):  # type: ignore[misc]  # Celery has no types
     """Celery's gevent pool, in which a killed task is a terminated one."""
 
     Timer = Timer

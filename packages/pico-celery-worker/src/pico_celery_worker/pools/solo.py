@@ -9,9 +9,8 @@ from typing import Any
 from celery.concurrency import solo as celery_solo
 from celery.concurrency.base import apply_target
 
-from pico_celery_worker.pools import is_ending
-from pico_celery_worker.pools.job import Jobs
-from pico_celery_worker.pools.outcomes import told
+from pico_celery_worker.pools import in_cold_shutdown
+from pico_celery_worker.pools.job import CancellableJob, Jobs
 
 
 class TaskPool(celery_solo.TaskPool):  # type: ignore[misc]  # Celery has no types
@@ -31,9 +30,9 @@ class TaskPool(celery_solo.TaskPool):  # type: ignore[misc]  # Celery has no typ
         accept_callback: Any = None,
         **options: Any,
     ) -> None:
-        if not is_ending():
-            number, run = self._jobs.add(target)
-            apply_target(run, args, kwargs, told(callback, options["error_callback"]), accept_callback, number)
+        if not in_cold_shutdown():
+            job = CancellableJob(self._jobs, target, callback, options["error_callback"], accept_callback)
+            apply_target(job.run, args, kwargs, job.report, accept_callback, job.number)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:  # noqa: ARG002
         """Cancel the task. It ends when the handler of the signal, which asks for it, lets it."""

@@ -1,18 +1,15 @@
 """The timer of the gevent pool, whose repeated calls can be ended.
 
 In Celery 5.7 such a call goes on in another greenlet each time, and to cancel it ends only the first: each connection
-that a worker loses leaves its heartbeats and other checks behind, which open it again, or read what others wait for.
+that a worker loses leaves its checks behind, which open it again, or read what others wait for.
 tests/unit/worker/pools/test_timers.py holds this to Celery's and kombu's own timers.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from celery.concurrency import gevent as celery_gevent
-
-# What sends heartbeats on the connections to the broker: of the loop, which does not end it with the connection.
-_HEARTBEATS: Final = "_enable_amqheartbeats.<locals>.tick"
 
 
 class Timer(celery_gevent.Timer):  # type: ignore[misc]  # Celery has no types
@@ -43,15 +40,7 @@ class Timer(celery_gevent.Timer):  # type: ignore[misc]  # Celery has no types
 
     def clear(self) -> None:
         """End all of them, also those that run."""
-        self._cancel(lambda _: True)
-        super().clear()
-
-    def end_heartbeats(self) -> None:
-        """End what belongs to connections that are lost."""
-        self._cancel(lambda entry: getattr(entry.fun, "__qualname__", "") == _HEARTBEATS)
-
-    def _cancel(self, which: Callable[[Any], bool]) -> None:
         for greenlet in list(self.queue):
-            if which(greenlet.entry):
-                greenlet.entry.cancel()
-                greenlet.kill(block=False)
+            greenlet.entry.cancel()
+            greenlet.kill(block=False)
+        super().clear()

@@ -97,7 +97,7 @@ class Deliveries:
         task = self._app.tasks.get(name)
         if task is None:
             known = near_miss(name, self._app.tasks)
-            hint = f"did you mean {known!r}?" if known else "is the module of its component among those of init()?"
+            hint = f"did you mean {known!r}?" if known else "is its class a component, and its module named in init()?"
             logger.error("The container has no handler for task %r: %s", name, hint)
             self._fail(message, NotRegistered(name))
             return

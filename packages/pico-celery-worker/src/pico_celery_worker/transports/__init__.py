@@ -2,34 +2,37 @@
 
 from typing import Any
 
+from kombu.connection import Connection
 
-def use_ours(connection: Any) -> Any:
-    """Let a connection use our transports, where there is one for its broker.
 
-    Args:
-        connection: A `kombu.Connection` that is not connected yet. It may go to another broker later.
+class ReliableConnection(Connection):
+    """A connection that uses our transports, where there is one for its broker, also after a failover to another."""
 
-    Returns:
-        The same connection.
-
-    Example:
-        >>> from kombu import Connection
-        >>> use_ours(Connection("redis://localhost")).get_transport_cls().Channel.__name__
-        'ReservingChannel'
-    """
-    kombus = connection.get_transport_cls
-
-    def get_transport_cls() -> Any:
-        transport_class = kombus()
+    def get_transport_cls(self) -> Any:
+        """Return the transport's class."""
+        kombus: Any = super()
+        transport_class = kombus.get_transport_cls()
         if transport_class.driver_type == "redis":
             from pico_celery_worker.transports.redis import reserving
 
             return reserving(transport_class)
         if transport_class.driver_type == "amqp":
-            from pico_celery_worker.transports.amqp import impatient
+            from pico_celery_worker.transports.amqp import with_timeouts
 
-            return impatient(transport_class)
+            return with_timeouts(transport_class)
         return transport_class
 
-    connection.get_transport_cls = get_transport_cls
-    return connection
+
+def with_reliable_transport(connection: Any) -> ReliableConnection:
+    """Return a connection to the same broker that uses our transports.
+
+    Args:
+        connection: A `kombu.Connection`; it need not be connected.
+
+    Example:
+        >>> from kombu import Connection
+        >>> with_reliable_transport(Connection("redis://localhost")).get_transport_cls().Channel.__name__
+        'ReservingChannel'
+    """
+    connect: Any = ReliableConnection  # kombu has types for part of its arguments
+    return connect(**connection.info())  # type: ignore[no-any-return]

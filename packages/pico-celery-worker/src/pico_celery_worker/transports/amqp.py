@@ -11,18 +11,31 @@ Read in kombu 5.7.0 and py-amqp 5.4; tests/unit/worker/transports/test_amqp.py h
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, Final
 
 from amqp.exceptions import IrrecoverableConnectionError
+from kombu.transport import pyamqp
 
 # For how long to wait for the broker, in seconds: to answer, to take what is sent, and to agree that it is over.
-_LONGEST_ANSWER: Final = 10.0
-_LONGEST_FAREWELL: Final = 4.0
+_ANSWER_TIMEOUT: Final = 10.0
+_CLOSE_TIMEOUT: Final = 4.0
 
 
-class _Impatient:
+class _Channel(pyamqp.Channel):
+    """A channel whose consumers are cancelled without waiting for the answer, which is for the receive loop to read."""
+
+    def basic_cancel(self, consumer_tag: str, **_: Any) -> Any:
+        return super().basic_cancel(consumer_tag, nowait=True)
+
+
+class _Connection(pyamqp.Connection):
+    Channel = _Channel
+
+
+class _TimeoutTransport:
     """Comes before one of kombu's transports with py-amqp."""
+
+    Connection = _Connection
 
     reads = False
     """Whether there are consumers on the connection, which none that takes its place would have.
@@ -31,25 +44,16 @@ class _Impatient:
     found it, the loop would read a connection by which no message comes.
     """
 
-    is_held_up: Callable[[], bool] = staticmethod(lambda: False)
-    """Tells whether whoever reads does something else for now, and finds no heartbeat for that reason alone."""
-
-    def heartbeat_check(self, connection: Any, rate: float = 2) -> Any:
-        """Send a heartbeat if it is time to, and see that they come."""
-        if self.is_held_up():
-            connection.prev_recv = None  # as if something had just come
-        return super().heartbeat_check(connection, rate=rate)  # type: ignore[misc]
-
     def establish_connection(self) -> Any:
         if self.reads:
             raise IrrecoverableConnectionError("The connection is lost, and its consumers with it.")
         connection = super().establish_connection()  # type: ignore[misc]
-        connection.transport.sock.settimeout(_LONGEST_ANSWER)
+        connection.transport.sock.settimeout(_ANSWER_TIMEOUT)
         return connection
 
     def close_connection(self, connection: Any) -> None:
         if connection.connected:
-            connection.transport.sock.settimeout(_LONGEST_FAREWELL)
+            connection.transport.sock.settimeout(_CLOSE_TIMEOUT)
         super().close_connection(connection)  # type: ignore[misc]
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
@@ -62,10 +66,10 @@ class _Impatient:
 
 
 @functools.cache
-def impatient(transport_class: Any) -> Any:
+def with_timeouts(transport_class: Any) -> Any:
     """Return a transport that waits only for so long.
 
     Args:
         transport_class: kombu's transport with py-amqp, with or without TLS.
     """
-    return type(transport_class.__name__, (_Impatient, transport_class), {})
+    return type(transport_class.__name__, (_TimeoutTransport, transport_class), {})

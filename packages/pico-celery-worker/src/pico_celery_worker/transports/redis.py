@@ -14,7 +14,8 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 _channel: Any = kombu_redis.Channel
 _poller: Any = kombu_redis.MultiChannelPoller
 _qos: Any = kombu_redis.QoS
+_message: Any = virtual.Message
 _note: Any = virtual.QoS.append
 _loads: Any = loads
 _safe_repr: Any = safe_repr
@@ -126,10 +128,31 @@ class _ReservingQoS(_qos):  # type: ignore[misc]
             super().append(message, delivery_tag)
 
 
+class _NoMessageError(Exception):
+    """What was in a queue is no message."""
+
+
+@contextmanager
+def _reading() -> Generator[None]:
+    try:
+        yield
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise _NoMessageError from error
+
+
+class _Message(_message):  # type: ignore[misc]
+    """kombu's message, which tells what is wrong with itself from what fails when it is received."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with _reading():
+            super().__init__(*args, **kwargs)
+
+
 class ReservingChannel(_channel):  # type: ignore[misc]
     """kombu's channel to Redis, which takes messages in one step."""
 
     QoS = _ReservingQoS
+    Message = _Message
 
     reserved: str | None = None
     """The delivery tag of the message that is being delivered, if Redis keeps it."""
@@ -169,13 +192,17 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             self._unkept.discard(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
-    def renew(self) -> None:
-        """Tell Redis that what was delivered here is still in hand, so that nobody else is given it."""
+    def renew(self, client: Any = None) -> None:
+        """Tell Redis that what was delivered here is still in hand, so that nobody else is given it.
+
+        Args:
+            client: By which to tell, where it is done in another thread than the channel's.
+        """
         qos = self.qos
         tags = [tag for tag in tuple(qos._delivered) if tag not in qos._dirty]  # noqa: SLF001
         if tags and self.ack_emulation:
-            with self.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+            with self.conn_or_acquire(client) as connected:
+                connected.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
 
     def close(self) -> None:
         """Close the channel."""
@@ -233,17 +260,31 @@ class ReservingChannel(_channel):  # type: ignore[misc]
                 self._waits_until = time.monotonic() + _LONGEST_WAIT
             raise Empty
         index, item, *tag = taken
+        if tag and not self._is_still_reserved(tag[0]):
+            raise Empty
         self._take_in(asked[index][1], item, *tag)
         return True
+
+    def _is_still_reserved(self, tag: bytes) -> bool:
+        """Tell whether a message was given to nobody else, because its answer waited here for too long to be read."""
+        if time.time() - self._asked_at < self.visibility_timeout / 2:
+            return True
+        with self.conn_or_acquire() as client:
+            if client.zscore(self.unacked_index_key, tag) != self._asked_at:
+                return False
+            client.zadd(self.unacked_index_key, {tag: time.time()}, xx=True)
+            return True
 
     def _take_in(self, queue: str, item: bytes, tag: bytes | None = None) -> None:
         self._queue_cycle.rotate(queue)
         self.reserved = tag.decode() if tag is not None else None
         try:
             self.connection._deliver(_envelope(item), queue)  # noqa: SLF001
-        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        except _NoMessageError as error:
             # There is nothing that it could be rejected by.
-            logger.error("What was in queue %s is no message and is dropped: %r. It is %s", queue, error, _shown(item))
+            logger.error(
+                "What was in queue %s is no message and is dropped: %r. It is %s", queue, error.__cause__, _shown(item)
+            )
             if self.reserved is not None:
                 self.qos.ack(self.reserved)
 
@@ -311,16 +352,17 @@ def _envelope(item: bytes) -> Any:
     """Return what kombu has put around a message.
 
     Raises:
-        ValueError: If it is not what kombu would put around one.
+        _NoMessageError: If it is not what kombu would put around one.
     """
-    message = _loads(item.decode())
-    properties = message.get("properties") if isinstance(message, Mapping) else None
-    info = properties.get("delivery_info") if isinstance(properties, Mapping) else None
-    where = info.keys() if isinstance(info, Mapping) else ()
-    tag = properties.get("delivery_tag") if isinstance(properties, Mapping) else None
-    if not isinstance(tag, str) or not {"exchange", "routing_key"} <= {*where}:
-        raise ValueError("it does not say what it is called and where it belongs")
-    return message
+    with _reading():
+        message = _loads(item.decode())
+        properties = message.get("properties") if isinstance(message, Mapping) else None
+        info = properties.get("delivery_info") if isinstance(properties, Mapping) else None
+        where = info.keys() if isinstance(info, Mapping) else ()
+        tag = properties.get("delivery_tag") if isinstance(properties, Mapping) else None
+        if not isinstance(tag, str) or not {"exchange", "routing_key"} <= {*where}:
+            raise ValueError("it does not say what it is called and where it belongs")
+        return message
 
 
 def _shown(item: bytes) -> str:

@@ -3,17 +3,20 @@
 import inspect
 import time
 from time import sleep
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 from celery import Celery
-from pico_ioc import component
+from pico_ioc import DictSource, component, configuration, init
 
 from pico_celery import CeleryClient, celery, run_blocking, send_task, task
 from pico_celery_worker.cli.checks import POOLS, Finding, Severity, check, expected_pool
 from pico_celery_worker.cli.checks.blocking import blocking_calls
 from pico_celery_worker.cli.inspection import inspect_app
 from tests.unit.worker.applications import app_of
+from tests.unit.worker.containers import module_of
+from tests.unit.worker.tasks import postponed
 
 ERROR, WARNING, INFO = Severity
 
@@ -96,7 +99,7 @@ def test_every_finding_says_what_is_wrong_and_what_to_do():
     app = app_of(Tasks, broker_url="memory://", worker_prefetch_multiplier=0, accept_content=["pickle"])
     for finding in findings(app):
         assert finding.problem.endswith(".")
-        assert finding.hint.endswith((".", ")."))
+        assert finding.hint.endswith((".", ").", "?"))
         assert finding.code.replace("-", "").isalpha()
 
 
@@ -198,6 +201,12 @@ class TestContracts:
 
 
 class TestHandlers:
+    def test_an_annotation_that_may_be_a_models_and_cannot_be_evaluated(self):
+        (finding,) = findings(app_of(postponed.Model))
+        assert (finding.code, finding.severity) == ("annotation", ERROR)
+        assert finding.where == f"{postponed.__name__}.Model.run"
+        assert finding.problem.startswith("The annotation of its parameter 'order', 'Unseen', cannot be evaluated")
+
     def test_a_bound_handler_that_takes_no_task(self):
         @component(scope="prototype")
         class Tasks:
@@ -261,7 +270,7 @@ class TestBlockingCalls:
         class Clock:
             async def sleep(self, seconds: float) -> None: ...
 
-        async def work(clock: Clock, urlopen: object) -> None:
+        async def work(clock: Clock, urlopen: Any) -> None:
             def later() -> None:
                 time.sleep(1)
 
@@ -276,7 +285,7 @@ class TestBlockingCalls:
         assert self.names(work) == []
 
     def test_a_name_of_the_function_itself_hides_that_of_the_module(self):
-        async def work(time: object) -> None:
+        async def work(time: Any) -> None:
             time.sleep(1)
             [sleep(1) for sleep in ()]
 
@@ -304,6 +313,19 @@ class TestBlockingCalls:
 
 
 class TestSettings:
+    def test_a_setting_where_nothing_reads_it(self):
+        config = configuration(DictSource({"broker_url": "amqp://nowhere", "celery": {"backend_url": None}}))
+        modules = ["pico_celery", module_of(GoodTasks)]
+        (finding,) = findings(init(modules=modules, config=config).get(Celery))
+        assert (finding.code, finding.severity, finding.where) == ("unread-setting", WARNING, "broker_url")
+        assert finding.hint == "Did you mean 'broker_url' below 'celery'?"
+
+    def test_an_app_of_ones_own_may_have_its_settings_from_anywhere(self):
+        config = configuration(DictSource({"broker_url": "amqp://nowhere"}))
+        app = Celery("own", broker="amqp://nowhere", set_as_current=False)
+        init(modules=["pico_celery", module_of(GoodTasks)], config=config, overrides={Celery: app})
+        assert findings(app) == []
+
     @pytest.mark.parametrize("name", ["gevent", "eventlet", "celery.concurrency.gevent:TaskPool"])
     def test_a_green_pool_from_the_settings(self, name):
         assert found_in_settings(worker_pool=name) == [("pool", ERROR, "worker_pool")]
@@ -363,19 +385,3 @@ class TestSettings:
         app.task(name="plain", shared=False, soft_time_limit=10, time_limit=20)(plain)
 
         assert [finding.where for finding in findings(app, pool)] == ["task plain"] * count
-
-    def test_work_that_outlasts_the_visibility_timeout_of_redis_where_nobody_renews_it(self):
-        @component(scope="prototype")
-        class Tasks:
-            @task("long", acks_late=True, time_limit=7200)
-            async def long(self) -> None: ...
-
-            @task("early", time_limit=7200)
-            async def early(self) -> None: ...
-
-        longer = {"broker_transport_options": {"visibility_timeout": 10_000}}
-        expected = [("redelivery", WARNING, "task long")]
-        assert found(Tasks, pool="solo", broker_url="redis://nowhere") == expected
-        assert found(Tasks, pool="solo", broker_url="redis://nowhere", **longer) == []
-        assert found(Tasks, pool="solo", broker_url="amqp://nowhere") == []
-        assert found(Tasks, broker_url="redis://nowhere") == []

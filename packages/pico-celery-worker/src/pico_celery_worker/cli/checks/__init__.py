@@ -13,12 +13,12 @@ __all__ = ["POOLS", "Finding", "Severity", "check", "expected_pool"]
 expected_pool = settings.expected_pool
 
 
-def check(inspection: Inspection, pool: str, promises: Iterable[PromisedStub] = ()) -> list[Finding]:
+def check(inspection: Inspection, pool: str = "", promises: Iterable[PromisedStub] = ()) -> list[Finding]:
     """Look for what is wrong or risky.
 
     Args:
         inspection: The app.
-        pool: The pool its workers have, one of `POOLS`.
+        pool: The pool its workers have, one of `POOLS`; empty where nobody has said so.
         promises: What clients elsewhere send, from their contracts.
 
     Returns:
@@ -26,10 +26,12 @@ def check(inspection: Inspection, pool: str, promises: Iterable[PromisedStub] = 
     """
 
     def found() -> Iterator[Finding]:
+        if not pool:
+            yield from settings.check_choices(inspection)
         yield from components.check(inspection)
         yield from contracts.check(inspection)
         yield from contracts.check_promises(inspection, promises)
-        yield from handlers.check(inspection, pool)
-        yield from settings.check(inspection, pool)
+        yield from handlers.check(inspection, pool or expected_pool(inspection.app.conf))
+        yield from settings.check(inspection, pool or expected_pool(inspection.app.conf))
 
     return sorted(found(), key=lambda finding: list(Severity).index(finding.severity))

@@ -6,19 +6,25 @@ from pico_ioc.constants import SCOPE_SINGLETON
 
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection, qualified
+from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
 from pico_celery_worker.container.singletons import needs_awaiting
 
 
 def check(inspection: Inspection) -> Iterator[Finding]:
     """Look at the container's components."""
     if not inspection.handlers and not inspection.stubs:
+        modules = ", ".join(unlisted_components())
         yield Finding(
             "no-tasks",
             Severity.WARNING,
             "the container",
             "It has neither tasks nor stubs.",
-            "Name the modules of your components in init(modules=[...]).",
+            f"Name the modules of {modules or 'your components'} in init(modules=[...]).",
         )
+    for undeclared in undeclared_components():
+        yield Finding("undeclared-component", Severity.WARNING, undeclared.cls, undeclared.problem, undeclared.hint)
+    for closed in closed_scopes(inspection.container, [handler.key for handler in inspection.handlers]):
+        yield Finding("scope", Severity.ERROR, closed.component, closed.problem, closed.hint)
     yield from _shared_task_components(inspection)
     yield from _unreached_singletons(inspection)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pico_celery_core.app import APP_NAME
+from pico_celery_core.configuration import unread_settings
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.tasks.task import AsyncTask
@@ -10,11 +12,9 @@ from pico_celery_worker.tasks.task import AsyncTask
 POOLS: Final = ("gevent", "eventlet", "threads", "prefork", "solo")
 
 _GREEN: Final = ("gevent", "eventlet")
+_CONCURRENT: Final = (*_GREEN, "threads")
 _PICKLE: Final = {"pickle", "application/x-python-serialize"}
 _REDIS: Final = ("redis:", "rediss:", "redis+socket:", "sentinel:")
-
-# The default of kombu's Redis transport, in seconds.
-_VISIBILITY_TIMEOUT: Final = 3600
 
 
 def expected_pool(conf: Any) -> str:
@@ -26,6 +26,8 @@ def expected_pool(conf: Any) -> str:
 def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
     """Look at the settings of the app and of its tasks."""
     conf = inspection.app.conf
+    if inspection.app.main == APP_NAME:  # one that the application has made may have its settings from anywhere
+        yield from _unread(inspection)
     yield from _pool(conf, pool)
     yield from _transports(conf)
     yield from _result_backend(conf, pool)
@@ -33,11 +35,38 @@ def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
     for _, task in sorted(inspection.app.tasks.items()):
         if not task.name.startswith("celery."):
             yield from _time_limits(task, pool)
-            yield from _redelivery(conf, task, pool)
+
+
+def check_choices(inspection: Inspection) -> Iterator[Finding]:
+    """Look at what a worker chooses by itself, where neither its command line nor the settings do."""
+    conf = inspection.app.conf
+    if not inspection.handlers:
+        return
+    if not conf.value_set_for("worker_pool"):
+        yield Finding(
+            "pool-unset",
+            Severity.INFO,
+            "worker_pool",
+            "A worker that is started without -P has the prefork pool, which runs one task at a time in a process.",
+            "Start workers with -P gevent, and say so here with --pool gevent.",
+        )
+    if expected_pool(conf) in _CONCURRENT and not conf.value_set_for("worker_concurrency"):
+        yield Finding(
+            "concurrency-unset",
+            Severity.INFO,
+            "worker_concurrency",
+            "A worker that is started without -c runs as many tasks at once as the machine has cores.",
+            "Set it to the number of tasks in flight, such as 1000 under gevent, or start workers with -c.",
+        )
 
 
 def _warning(code: str, where: str, problem: str, hint: str) -> Finding:
     return Finding(code, Severity.WARNING, where, problem, hint)
+
+
+def _unread(inspection: Inspection) -> Iterator[Finding]:
+    for unread in unread_settings(inspection.container):
+        yield _warning("unread-setting", unread.name, unread.problem, unread.hint)
 
 
 def _pool(conf: Any, pool: str) -> Iterator[Finding]:
@@ -108,17 +137,3 @@ def _time_limits(task: Any, pool: str) -> Iterator[Finding]:
     if hard and pool not in ("prefork", "gevent"):
         problem = f"It is no async handler, and the {pool} pool has no time limits: {hard} s is ignored."
         yield _warning("time-limit", f"task {task.name}", problem, "Make it an async handler, or use prefork.")
-
-
-def _redelivery(conf: Any, task: Any, pool: str) -> Iterator[Finding]:
-    """Redis gives a message to another worker after the visibility timeout, unless its own says that it lives."""
-    timeout = (conf.broker_transport_options or {}).get("visibility_timeout", _VISIBILITY_TIMEOUT)
-    seconds = (task.time_limit or 0) if task.acks_late else 0
-    if pool == "solo" and str(conf.broker_read_url or "").startswith(_REDIS) and seconds > timeout:
-        yield _warning(
-            "redelivery",
-            f"task {task.name}",
-            f"It may run for {seconds} s, in which a solo worker does nothing else, and Redis delivers it again after "
-            f"the visibility timeout of {timeout} s.",
-            "Use another pool, or raise visibility_timeout in broker_transport_options above that.",
-        )

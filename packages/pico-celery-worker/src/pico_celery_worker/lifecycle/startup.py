@@ -1,0 +1,91 @@
+"""What a worker says at its start of what would go wrong in silence: tasks that nobody runs, forgotten options."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+from celery import Celery
+from click.core import ParameterSource
+from pico_ioc import PicoContainer
+
+from pico_celery_core.errors import ClosedScopeError
+from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
+from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.tasks.models import unresolved_annotation
+
+logger = logging.getLogger(__name__)
+
+# Pools of many tasks in a process, and what is a good number of them to begin with.
+_MANY: Final = {"gevent": 1000, "eventlet": 1000, "thread": 100}
+
+
+def look_for_oversights(worker: Any, pool: str, container: PicoContainer, executors: Sequence[Executor]) -> None:
+    """Warn of what was probably forgotten.
+
+    Args:
+        worker: Celery's worker, which starts.
+        pool: The name of its pool.
+        container: Its container.
+        executors: What runs its tasks.
+
+    Raises:
+        ClosedScopeError: If tasks need a component whose scope the container does not know.
+        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
+    """
+    _look_at_pool(worker, pool)
+    if not executors and not has_plain_tasks(worker.app):
+        imported = ", ".join(unlisted_components())
+        logger.warning(
+            "This worker has no tasks: its container has no component with a @task method. "
+            "Did you mean to name %s in init(modules=[...])?",
+            f"the modules of {imported}" if imported else "the modules of your task components",
+        )
+    for undeclared in undeclared_components():
+        logger.warning("%s %s", undeclared.problem, undeclared.hint)
+    for executor in executors:
+        unresolved = unresolved_annotation(executor.handler)
+        if unresolved is not None:
+            logger.critical("The worker cannot start: %s", unresolved)
+            raise unresolved
+    for closed in closed_scopes(container, [executor.handler.key for executor in executors]):
+        if not closed.is_known:
+            error = ClosedScopeError(closed.problem, closed.hint)
+            logger.critical("The worker cannot start: %s", error)
+            raise error
+        logger.warning("%s %s", closed.problem, closed.hint)
+
+
+def has_plain_tasks(app: Celery) -> bool:
+    """Tell whether an app has tasks of its user's own, which are none of a container."""
+    return any(not name.startswith("celery.") for name in app.tasks)
+
+
+def _look_at_pool(worker: Any, pool: str) -> None:
+    conf = worker.app.conf
+    if pool == "prefork" and _is_left_out("pool") and not conf.value_set_for("worker_pool"):
+        logger.warning(
+            "No pool was chosen, so this is the prefork pool, which runs one task at a time in a process, "
+            "and %s at once at most. Did you mean -P gevent, which runs many?",
+            worker.concurrency,
+        )
+    elif pool in ("prefork", "solo"):
+        logger.warning("The %s pool runs one task at a time in a process; -P gevent runs many", pool)
+    is_chosen = conf.value_set_for("worker_concurrency") or not (
+        _is_left_out("concurrency") and _is_left_out("autoscale")
+    )
+    if pool in _MANY and not is_chosen:
+        logger.warning(
+            "No concurrency was chosen, so %s tasks run at once at most, as many as the machine has cores. "
+            "Did you mean -c %s?",
+            worker.concurrency,
+            _MANY[pool],
+        )
+
+
+def _is_left_out(option: str) -> bool:
+    """Tell whether a worker was started from the command line, without an option."""
+    context = click.get_current_context(silent=True)
+    while context is not None and option not in context.params:
+        context = context.parent
+    return context is not None and context.get_parameter_source(option) is ParameterSource.DEFAULT
