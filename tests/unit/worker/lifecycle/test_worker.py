@@ -13,6 +13,7 @@ from celery.worker.consumer import Consumer
 from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery import task
+from pico_celery.errors import ContainerClosedError
 from pico_celery_worker import loop as hosts
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
@@ -115,6 +116,17 @@ def test_a_worker_that_is_terminated_closes_its_container_too(make):
     step = worker.step()
     step.start(worker)
     step.terminate(worker)
+    assert log == ["made", "opened", "closed"]
+
+
+def test_a_container_that_was_closed_is_refused_when_the_worker_is_made(make, caplog):
+    worker = make()
+    step = worker.step()
+    step.start(worker)
+    step.stop(worker)
+    with pytest.raises(ContainerClosedError, match=r"calling init\(\) in the test or in its fixture"):
+        worker.step()
+    assert "The worker cannot start: The container of this worker was closed" in caplog.text
     assert log == ["made", "opened", "closed"]
 
 

@@ -22,7 +22,7 @@ from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
-from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools import pool_name
 
@@ -50,6 +50,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
+        refuse_to_start(self.container, self.executors)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
@@ -67,7 +68,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
-        look_for_oversights(parent, self._pool, self.container, self.executors)
+        warn_of_oversights(parent, self._pool, self.container, self.executors)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
