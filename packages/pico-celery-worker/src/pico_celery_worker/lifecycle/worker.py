@@ -21,6 +21,7 @@ from pico_celery_worker.consumer.defaults import (
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
 from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
 from pico_celery_worker.loop import close_host, current_host
@@ -55,6 +56,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
+        self._blocked_exit: BlockedExit | None = None
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -73,6 +75,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             signals.worker_process_shutdown.connect(self._close, weak=False)
         else:
             self._open()
+            self._end_if_blocked()
         if self._pool in (_GEVENT, _EVENTLET):
             SignalHandlers(self._pool).defer()
 
@@ -109,7 +112,17 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             self._close()
             raise
 
+    def _end_if_blocked(self) -> None:
+        longest = seconds(self._app, "pico_blocked_timeout")
+        if longest > 0:
+            host = current_host()
+            self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
+            host.keep_calling(self._blocked_exit.beat, 1)
+            self._blocked_exit.start()
+
     def _close(self, **_: Any) -> None:
+        if self._blocked_exit is not None:
+            self._blocked_exit.stop()
         try:
             current_host().run(close(self.container, seconds(self._app, "pico_cleanup_timeout")))
         except Exception:
