@@ -11,7 +11,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
@@ -52,6 +52,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         super().__init__(parent, **kwargs)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
+        self._timeouts = Timeouts.of(self._app)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
@@ -94,7 +95,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def _open(self, **_: Any) -> None:
         host = current_host()
-        longest = seconds(self._app, "pico_loop_lag_warning")
+        longest = self._timeouts.loop_lag_warning
         if longest > 0:
             host.watch(longest)
         try:
@@ -111,7 +112,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def _close(self, **_: Any) -> None:
         try:
-            current_host().run(close(self.container, seconds(self._app, "pico_cleanup_timeout")))
+            current_host().run(close(self.container, self._timeouts.cleanup))
         except Exception:
             logger.exception("Closing the container failed")
         finally:

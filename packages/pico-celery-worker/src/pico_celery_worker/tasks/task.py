@@ -14,6 +14,7 @@ from pico_celery_core.errors import DeclarationError, DuplicateTaskError
 from pico_celery_worker.execution.execution import Execution, Executor, Handler
 from pico_celery_worker.loop import current_host, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
+from pico_celery_worker.tasks.models import resolve_annotations
 
 
 class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -184,6 +185,8 @@ def register(app: Celery, executor: Executor) -> None:
         task.called_by_celery, task.run = task.run, run
 
     vars(wait)["__signature__"] = handler.signature
+    if handler.spec.options.get("pydantic"):
+        resolve_annotations(function, wait)
     # Celery merges the arguments of a retry by what `run` takes from a message.
     parameters = list(handler.signature.parameters.values())
     vars(run)["__signature__"] = handler.signature.replace(parameters=parameters[1:] if bound else parameters)
