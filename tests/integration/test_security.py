@@ -97,13 +97,40 @@ def test_no_output_shows_a_password_or_a_sensitive_argument() -> None:
     # They have all been there, and the secrets too.
     assert HASH in output
     assert output.rstrip().endswith("REVOKED None")
-    assert "TaskPool: Apply a task whose arguments are sensitive" in worker.log
+    assert "TaskPool: Apply task accounts.open[" in worker.log
     assert "Received unregistered task of type 'accounts.unknown'" in worker.log
     for event in ("sent", "received", "started", "succeeded", "failed", "retried", "revoked"):
         assert f"task {event}" in events.log.replace("-", " ")
     assert "kwargs={'user': 'ada', 'password': '***'}" in events.log
     assert f"redis://:********@127.0.0.1:{server.port}/0" in output
     assert all("accounts.open" in outputs[str(command)] for command in commands[:2])
+
+
+@pytest.mark.parametrize("pool", ["gevent", "prefork", "threads"])
+def test_no_outcome_shows_a_sensitive_argument_whoever_sent_it(pool: str) -> None:
+    with own_redis(URL_SECRET) as server:
+        url = server.url
+        environment = variables(url, url)
+        options = ("-P", pool, "-c", "4", "-E", "-l", "DEBUG")
+        with (
+            server.client() as redis,
+            celery("events", "security", "--dump", "-l", "DEBUG", **environment) as events,
+            running_worker("security", *options, broker=url, backend=url, **environment) as worker,
+        ):
+            eventually(lambda: redis.pubsub_numpat() == 2)
+            output = client("outcomes", environment=environment)
+            worker.wait_for_log("Received and deleted unknown message")
+            assert worker.stop() == 0
+            events.end()
+            results = [str(redis.get(key)) for key in redis.scan_iter("celery-task-meta-*")]
+    assert shown({"worker": worker.log, "events": events.log, "client": output, "results": "\n".join(results)}) == []
+    # It was all there.
+    assert len([line for line in output.splitlines() if HASH in line]) > 10
+    for said in ("raised unexpected: MaxRetriesExceededError", "retry: Retry", "Received invalid task message"):
+        assert said in worker.log
+    for said in ("Can't retry", "TimeLimitExceeded", "SoftTimeLimitExceeded", "TaskRevokedError", "HandlerExitError"):
+        assert said in output
+    assert "args=('ada', '***')" in events.log
 
 
 DEAD = "redis://:{secret}@localhost:{closed}/0"

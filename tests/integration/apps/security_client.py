@@ -10,11 +10,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chain, chord
 from celery.result import AsyncResult
 
 from pico_celery import CelerySettings, TaskResult, with_options
-from tests.integration.apps.security import Accounts, app, container
+from pico_celery_core.metadata import send_spec
+from tests.integration.apps.security import Accounts, Outcomes, app, container
 
 PASSWORD = os.environ["TEST_SECRET"]
 accounts = container.get(Accounts)
@@ -81,6 +82,66 @@ def work() -> None:
         finish(result)
 
 
+def outcomes() -> None:
+    """Have tasks end in every way, sent by stubs and by somebody who has none and marks nothing."""
+    results = []
+    for name, stub in vars(Outcomes).items():
+        spec = send_spec(stub)
+        if spec is not None:
+            sent = [getattr(container.get(Outcomes), name)("ada", PASSWORD)]
+            for args, kwargs in ((["ada", PASSWORD], {}), (["ada"], {"password": PASSWORD})):
+                sent.append(stranger.send_task(spec.name, args, kwargs, **spec.options))
+            results += sent if name != "ignore" else []  # which has no result
+    # So long that what is shown of it breaks off.
+    results.append(stranger.send_task("accounts.open", ["ada " * 500, PASSWORD]))
+    # In a message's third part, and for a task that the worker itself sends.
+    link = stranger.signature("accounts.open", ["ada", PASSWORD], immutable=True)
+    results.append(stranger.send_task("accounts.open", ["ada", PASSWORD], link=link, link_error=link))
+    results.append(stranger.send_task("accounts.fail", ["ada", PASSWORD], chain=[link], link_error=link))
+    results.append(chain(link, link, app=stranger).apply_async())
+    results.append(chord([link, link], link, app=stranger).apply_async())
+    results.append(stranger.send_task("accounts.open", ["ada", PASSWORD, PASSWORD], {"unexpected": PASSWORD}))
+    # Whose sender shows it though it masks something else.
+    shown = {"argsrepr": f"('***', '{PASSWORD}')", "kwargsrepr": "{}"}
+    results.append(stranger.send_task("accounts.open", ["ada", PASSWORD], **shown))
+    results.append(stranger.send_task("accounts.open", ["***", PASSWORD]))
+    for result in results:
+        attempt(result.get, timeout=20)
+        show(result.id, result.state, result.traceback, repr(result.info))
+    invalid()
+
+
+def invalid() -> None:
+    """Send what is no message of a task's, or not quite."""
+    header: dict[str, Any] = {"task": "accounts.open", "id": "an-id", "lang": "py"}
+    whole = json.dumps([["ada", PASSWORD], {}, {}])
+    for changed, body in (
+        ({"timelimit": [5]}, whole),
+        ({"eta": "yesterday"}, whole),
+        ({"id": None}, whole),
+        ({"task": "accounts.unknown"}, whole),
+        ({"task": ["accounts.open"]}, whole),
+        ({"argsrepr": f"('ada', '{PASSWORD}')", "shadow": 5}, whole),
+        ({"compression": "application/x-nothing"}, whole),
+        ({}, json.dumps([["ada", PASSWORD], {}])),
+        ({}, json.dumps({"password": PASSWORD})),
+        ({}, whole[:-3]),
+    ):
+        publish(body, {**header, **changed})
+    for call in (["ada", PASSWORD], {"password": PASSWORD}):
+        publish(json.dumps({"task": "accounts.open", "id": "an-id", "args": call, "kwargs": call, "retries": []}), {})
+    old = {"task": "accounts.open", "id": "an-old-id", "args": ["ada", PASSWORD], "kwargs": {}}
+    publish(json.dumps(old), {})
+    finish(app.AsyncResult("an-old-id"))
+    publish(json.dumps({"no task": PASSWORD}), {})
+
+
+def publish(body: str, headers: dict[str, Any]) -> None:
+    with stranger.producer_pool.acquire() as producer:
+        options = {"content_type": "application/json", "content_encoding": "utf-8"}
+        producer.publish(body, headers=headers, routing_key="celery", **options)
+
+
 def settings() -> None:
     """Show what can be shown of the settings."""
     made = container.get(CelerySettings)
@@ -122,7 +183,14 @@ def wait() -> None:
     attempt(asyncio.run, send_and_wait())
 
 
-SITUATIONS = {"work": work, "settings": settings, "unreachable": unreachable, "send": send, "await": wait}
+SITUATIONS = {
+    "work": work,
+    "settings": settings,
+    "unreachable": unreachable,
+    "send": send,
+    "await": wait,
+    "outcomes": outcomes,
+}
 
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
 for situation in sys.argv[1:]:

@@ -9,16 +9,19 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
-from pico_celery_client.publishing.publisher import Send, broker_of, publish
+from pico_celery_client.publishing.publisher import Send, broker_of, publish, publish_here
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
+
+# What is added to the options of a call before Celery gets them.
+_OURS: Final = ("producer",)
 
 
 @component
@@ -33,6 +36,10 @@ class CeleryClientInterceptor(MethodInterceptor):
         store_failures_in_full(app)
         self._app = app
         self._result_class = functools.partial(TaskResult, app=app)
+
+    @functools.cached_property
+    def _timeouts(self) -> Timeouts:
+        return Timeouts.of(self._app)
 
     def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:
         """Send the task that the called method stands for, as `send` does.
@@ -62,7 +69,7 @@ class CeleryClientInterceptor(MethodInterceptor):
             CallError: If the call does not fit the stub's signature. Nothing is sent then.
             ArgumentEncodingError: If the serializer cannot encode an argument. Nothing is sent then.
             MissingStampError: If a stamp is named, and not given. Nothing is sent then.
-            kombu.exceptions.OperationalError: If the broker cannot be reached.
+            kombu.exceptions.OperationalError: If the broker cannot be reached, or refuses the message.
             PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
         """
         stub = cast("Stub", stub_of(method))
@@ -75,9 +82,9 @@ class CeleryClientInterceptor(MethodInterceptor):
         if stub.sensitive:
             options = {**stub.shown(args, kwargs, self._repr_limits()), **options}
         if not stub.is_async:
-            return self._send(stub, args, kwargs, options)
+            return publish_here(self._app, functools.partial(self._send, stub, args, kwargs), options)
         if timeout is None:
-            timeout = seconds(self._app, "pico_publish_timeout")
+            timeout = self._timeouts.publish
         send = functools.partial(self._send, stub, args, kwargs)
         return self._publish(stub.spec.name, send, options, timeout or None)
 
@@ -104,7 +111,8 @@ class CeleryClientInterceptor(MethodInterceptor):
             raise OperationalError(f"Sending task {name!r} to {broker_of(self._app)}: {error}") from error
         except Exception as error:
             # Celery and kombu do not say which of the options they choke on, nor whose.
-            given = f"with the options {', '.join(options)}" if options else "without options"
+            names = [option for option in options if option not in _OURS]
+            given = f"with the options {', '.join(names)}" if names else "without options"
             error.add_note(f"{stub.name}, which sends {name!r} {given}, raised this.")
             raise
 

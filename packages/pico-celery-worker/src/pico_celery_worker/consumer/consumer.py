@@ -17,8 +17,9 @@ from celery.worker.consumer.control import Control
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
 from pico_celery_worker.consumer.loop import ReceiveLoop
-from pico_celery_worker.consumer.masking import mask_pool_log, without_body
+from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
+from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
@@ -60,8 +61,9 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.on_task_request = self._accounting_for_failures(self.on_task_request)
-        mask_pool_log()
+        self._suspects = Suspects(self, self._accounting_for_failures(self.on_task_request))
+        self.on_task_request = self._suspects.receive
+        shorten_pool_log()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         """Return what receives a message. Celery asks for it each time it has connected."""
@@ -75,20 +77,33 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
         return begin_or_leave
 
+    def on_close(self) -> None:
+        """Forget what has not begun, with the connection by which it came."""
+        self._suspects.forget()
+        super().on_close()
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Acknowledge a message that cannot be decoded, as Celery does, unless that takes more memory than there is."""
         if is_short_of_memory(exc):
             leave(message, exc)
         else:
-            super().on_decode_error(message, exc)
+            self._untaken.hidden_undecoded(super().on_decode_error)(message, exc)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Reject what is no task's message, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_unknown_message)(body, message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Reject the message of a task that is not registered, and log it without its body."""
-        without_body(super().on_unknown_task)(body, message, exc)
+        """Reject the message of a task that is not registered, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_unknown_task)(body, message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Reject a malformed message, and log it without its body."""
-        without_body(super().on_invalid_task)(body, message, exc)
+        """Reject a malformed message, and log it without what may be sensitive."""
+        self._untaken.hidden(super().on_invalid_task)(body, message, exc)
+
+    @property
+    def _untaken(self) -> UntakenMessages:
+        return UntakenMessages(self.app)
 
     @property
     def connection(self) -> Any:

@@ -1,86 +1,120 @@
-"""What a worker shows of arguments that are marked as sensitive, by the stub or by the handler: nothing.
+"""What a worker shows of sensitive arguments where Celery 5.7 goes by no header: nothing.
 
-A message says in two of its headers how its arguments are shown, and Celery's events and errors go by them. The client
-masks what its stub marks. Here what the handler marks is masked when a message comes; and so is, where Celery 5.7 shows
-the arguments themselves, what either marks: in replies to `celery inspect`, in what it logs of a message that no task
-takes, and in the debug log of its pools.
+In what it logs of messages that no task takes, which are shown whole, and in the debug log of its pools.
 """
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+import re
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
-from celery.utils.saferepr import saferepr
+from celery import Celery
+from kombu.exceptions import DecodeError
 
-from pico_celery_core.contract.signatures import message_signature
-from pico_celery_core.sensitive import MASK, is_sensitive
-from pico_celery_worker.execution.execution import Handler
+from pico_celery_core.sensitive import MASK
+from pico_celery_worker.tasks.masking import HIDDEN, is_masked
+from pico_celery_worker.tasks.task import AsyncTask
 
-_ARGS: Final = "argsrepr"
-_KWARGS: Final = "kwargsrepr"
-
-
-def is_masked(headers: Any) -> bool:
-    """Tell whether something is masked among the arguments of a message with these headers."""
-    return isinstance(headers, Mapping) and any(MASK in str(headers.get(name)) for name in (_ARGS, _KWARGS))
+# How Celery's pools show what they are given: the name and the id of a task, and then its message.
+_NAME_AND_ID: Final = re.compile(r"\('([^']*)', '([^']*)'")
 
 
-class Mask:
-    """What is sensitive among the parameters of a handler.
+class UntakenMessages:
+    """What may be shown of messages that no task takes.
+
+    Nothing of their arguments, if their sender masks some, or if they may be for a task whose handler does: where
+    nobody knows for which task they are, one such task is enough.
 
     Args:
-        handler: The handler.
+        app: The worker's app.
     """
 
-    def __init__(self, handler: Handler) -> None:
-        function = getattr(handler.cls, handler.method)
-        parameters = message_signature(function, bound=bool(handler.spec.options.get("bind"))).parameters.values()
-        self.names = {parameter.name for parameter in parameters if is_sensitive(parameter.annotation)}
-        variadic = {parameter.kind: parameter.name for parameter in parameters}
-        self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        self._named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        self._rest = next((name for kind, name in variadic.items() if kind.name == "VAR_POSITIONAL"), "")
-        self._others = next((name for kind, name in variadic.items() if kind.name == "VAR_KEYWORD"), "")
+    def __init__(self, app: Celery) -> None:
+        masks = {name: bool(task.mask) for name, task in app.tasks.items() if isinstance(task, AsyncTask)}
+        self._open = {name for name in app.tasks if not masks.get(name)}
+        self._has_masks = any(masks.values())
 
-    def put_on(self, headers: MutableMapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Mask what a message shows of its arguments.
+    def are_shown(self, message: Any) -> bool:
+        """Tell whether the arguments of a message may be shown."""
+        if is_masked(message.headers):
+            return False
+        return not self._has_masks or _task_of(message) in self._open
+
+    def hidden(self, show: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what does as a consumer's handler of such messages, which logs their bodies.
 
         Args:
-            headers: Its headers, which are changed.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
+            show: Takes a body, its message, and more.
         """
-        names = [*self._positional[: len(args)], *[self._rest] * (len(args) - len(self._positional))]
-        shown = tuple(MASK if name in self.names else value for name, value in zip(names, args, strict=True))
-        headers[_ARGS] = saferepr(shown)
-        headers[_KWARGS] = saferepr({name: MASK if self._hides(name) else value for name, value in kwargs.items()})
 
-    def _hides(self, keyword: str) -> bool:
-        return (keyword if keyword in self._named else self._others) in self.names
+        @functools.wraps(show)
+        def handle(body: Any, message: Any, *args: Any) -> Any:
+            if self.are_shown(message):
+                return show(body, message, *args)
+            with _without_arguments(message):
+                return show(MASK, message, *args)
+
+        return handle
+
+    def hidden_undecoded(self, show: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what does as a consumer's handler of messages that cannot be decoded.
+
+        Args:
+            show: Takes a message and the error, either of which shows the body.
+        """
+
+        @functools.wraps(show)
+        def handle(message: Any, error: Any) -> Any:
+            if self.are_shown(message):
+                return show(message, error)
+            with _without_arguments(message):
+                body, message.body = message.body, MASK
+                try:
+                    return show(message, DecodeError(str(error)))
+                finally:
+                    message.body = body
+
+        return handle
 
 
-def without_body(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what does as a consumer's handler of messages that no task takes, which logs their bodies."""
+def _task_of(message: Any) -> str:
+    """Return for which task a message is, if it says so in a way that can be understood."""
+    name: Any = None
+    if isinstance(message.headers, Mapping):
+        name = message.headers.get("task")
+        if name is None and not message.errors:
+            try:
+                name = message.payload["task"]
+            except Exception:  # noqa: BLE001  # whatever it is, nobody can read it
+                name = None
+    return name if isinstance(name, str) else ""
 
-    @functools.wraps(handler)
-    def handle(body: Any, message: Any, *args: Any) -> Any:
-        return handler(MASK if is_masked(message.headers) else body, message, *args)
 
-    return handle
+@contextmanager
+def _without_arguments(message: Any) -> Generator[None]:
+    headers = message.headers
+    if isinstance(headers, Mapping):
+        message.headers = {**headers, **{name: text for name, text in HIDDEN.items() if name in headers}}
+    try:
+        yield
+    finally:
+        message.headers = headers
 
 
 class PoolLogFilter(logging.Filter):
-    """Masks what Celery's pools log of a task at the level DEBUG: the whole message."""
+    """Shortens what Celery's pools log of a task at the level DEBUG, the whole message, to its name and id."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, without what is masked elsewhere."""
-        if str(record.msg).startswith("TaskPool: Apply") and MASK in str(record.args):
-            record.msg, record.args = "TaskPool: Apply a task whose arguments are sensitive", ()
+        """Let every record pass."""
+        if str(record.msg).startswith("TaskPool: Apply"):
+            found = _NAME_AND_ID.match(str(record.args[1])) if isinstance(record.args, tuple) else None
+            record.msg, record.args = "TaskPool: Apply task %s", ("{}[{}]".format(*found.groups()) if found else "",)
         return True
 
 
-def mask_pool_log() -> None:
+def shorten_pool_log() -> None:
     """Install the filter, once."""
     logger = logging.getLogger("celery.pool")
     if not any(isinstance(present, PoolLogFilter) for present in logger.filters):

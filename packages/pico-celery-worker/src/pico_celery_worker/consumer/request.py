@@ -6,10 +6,11 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
-from pico_celery_worker.consumer.masking import is_masked
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.unacked import deliveries
-from pico_celery_worker.pools import in_cold_shutdown, termination_timeout
+from pico_celery_worker.pools import in_cold_shutdown
 from pico_celery_worker.pools.job import raised
+from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
 
 
 class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
@@ -17,6 +18,14 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     Its revocation waits for the coroutine's clean-up where the pool lets it.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        mask = getattr(self.task, "mask", None)
+        if mask:
+            self.request_dict.update(mask.over(self.request_dict, self.args, self.kwargs))
+            # Celery 5.7 has setters for neither.
+            self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
     def renew(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any]) -> None:
         """Take another delivery of the same message for this one.
@@ -65,7 +74,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         """
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
-            kill(self.worker_pid, termination_timeout(self.app))
+            kill(self.worker_pid, Timeouts.of(self.app).termination)
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)

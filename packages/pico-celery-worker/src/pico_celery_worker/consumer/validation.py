@@ -19,8 +19,7 @@ from celery.exceptions import InvalidTaskError
 from kombu.utils.encoding import safe_repr
 
 from pico_celery_worker.consumer.failures import forget, is_messages, leave
-from pico_celery_worker.consumer.masking import Mask, is_masked
-from pico_celery_worker.tasks.task import AsyncTask
+from pico_celery_worker.consumer.masking import UntakenMessages
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +39,6 @@ def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callabl
         consumer: Celery's consumer.
         receive: Receives a message: Celery's own reception.
     """
-    tasks = consumer.app.tasks.items()
-    masks = {name: Mask(task.handler) for name, task in tasks if isinstance(task, AsyncTask)}
-    masks = {name: mask for name, mask in masks.items() if mask.names}
 
     def receive_or_reject(message: Any) -> Any:
         try:
@@ -51,10 +47,7 @@ def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callabl
             return consumer.on_invalid_task(None, message, error)
         except Exception as error:  # noqa: BLE001
             # It cannot be decoded, and Celery knows what to do about that.
-            logger.debug("A message cannot be checked: %r", error)
-        else:
-            if masks:
-                _put_on(masks, message)
+            logger.debug("A message cannot be checked: %s: %s", type(error).__name__, error)
         with accounting_for(consumer, message):
             return receive(message)
 
@@ -75,7 +68,7 @@ def accounting_for(consumer: Any, message: Any) -> Generator[None]:
         if _is_of_the_connection(consumer, error):
             raise
         if is_messages(error, message, consumer.app):
-            _reject(consumer, message, error)
+            UntakenMessages(consumer.app).hidden(_reject)(None, message, error, consumer)
         else:
             leave(message, error)
 
@@ -154,15 +147,7 @@ def _expect(condition: bool, problem: str) -> None:
         raise InvalidTaskError(problem)
 
 
-def _put_on(masks: Mapping[str, Mask], message: Any) -> None:
-    mask = masks.get(str((message.headers or {}).get("task")))
-    if mask is not None and not is_masked(message.headers):
-        body = message.payload
-        args, kwargs = (body["args"], body.get("kwargs", {})) if isinstance(body, Mapping) else body[:2]
-        mask.put_on(message.headers, args, kwargs)
-
-
-def _reject(consumer: Any, message: Any, error: Exception) -> None:
+def _reject(_body: Any, message: Any, error: Exception, consumer: Any) -> None:
     headers = _shown(message.headers)[:_LONGEST_HEADERS]
     logger.error("A message cannot be received and is rejected: %r. Its headers: %s", error, headers, exc_info=error)
     forget(message)

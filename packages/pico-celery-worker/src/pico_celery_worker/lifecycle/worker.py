@@ -11,7 +11,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
@@ -53,6 +53,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         super().__init__(parent, **kwargs)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
+        self._timeouts = Timeouts.of(self._app)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
@@ -97,7 +98,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def _open(self, **_: Any) -> None:
         host = current_host()
-        longest = seconds(self._app, "pico_loop_lag_warning")
+        longest = self._timeouts.loop_lag_warning
         if longest > 0:
             host.watch(longest)
         try:
@@ -124,7 +125,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         if self._blocked_exit is not None:
             self._blocked_exit.stop()
         try:
-            current_host().run(close(self.container, seconds(self._app, "pico_cleanup_timeout")))
+            current_host().run(close(self.container, self._timeouts.cleanup))
         except Exception:
             logger.exception("Closing the container failed")
         finally:
@@ -164,7 +165,7 @@ def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor])
 
 def _choose_pool(sender: Any, **_: Any) -> None:
     """Put pool and consumer of our own in the place of Celery's, in a worker that has tasks of ours."""
-    if not _has_container(sender.app):
+    if not has_container(sender.app):
         return
     pool_cls = get_implementation(sender.pool_cls)
     is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
@@ -179,7 +180,7 @@ def _choose_pool(sender: Any, **_: Any) -> None:
 
 def _warn_of_another_app(instance: Any, **_: Any) -> None:
     """Say so where a worker with nothing to do has another app than the container."""
-    if not _has_container(instance.app) and not has_plain_tasks(instance.app):
+    if not has_container(instance.app) and not has_plain_tasks(instance.app):
         logger.warning(
             "This worker has no tasks: its app %r is not the one of the container. "
             "Did you mean app = container.get(Celery), in the module that -A names?",
@@ -187,6 +188,7 @@ def _warn_of_another_app(instance: Any, **_: Any) -> None:
         )
 
 
-def _has_container(app: Celery) -> bool:
+def has_container(app: Celery) -> bool:
+    """Tell whether a container has registered its tasks with an app."""
     steps: Any = app.steps
     return any(isinstance(step, type) and issubclass(step, ContainerStep) for step in steps["worker"])

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from celery import Celery, Task
+from celery.app import base as celery_app
 from celery.exceptions import Retry
+from celery.local import PromiseProxy, maybe_evaluate
 
-from pico_celery_core.errors import DeclarationError
-from pico_celery_core.sensitive import MASK
-from pico_celery_worker.execution.execution import Executor, Handler
+from pico_celery_core.errors import DeclarationError, DuplicateTaskError
+from pico_celery_worker.execution.execution import Execution, Executor, Handler
 from pico_celery_worker.loop import current_host, current_task
+from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
+from pico_celery_worker.tasks.models import resolve_annotations
 
 
 class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -43,6 +46,18 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
         """The method that the task runs."""
         return self.executor.handler
 
+    @functools.cached_property
+    def mask(self) -> Mask:
+        """What the handler's sensitive arguments are shown as; false if it has none."""
+        app: Any = self.app
+        return Mask(self.handler, maxlen=app.amqp.argsrepr_maxsize, maxlevels=app.conf.task_repr_maxlevels)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Send the task, as Celery's `Task.apply_async`, without showing what the handler marks as sensitive."""
+        if self.mask:
+            options = {**self.mask.shown(args or (), kwargs or {}), **options}
+        return super().apply_async(args, kwargs, *more, **options)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task and wait for its value, as Celery does with every task."""
         if not self.request.called_directly:
@@ -62,11 +77,6 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
                 super().retry(**wanted.arguments)
             raise
 
-    def wait_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Execute the handler on the process's event loop, and wait for its value."""
-        execution = self.executor.start(self, args, kwargs)
-        return current_host().run(execution.run(), execution.interruption)
-
     def retry(
         self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any
     ) -> Any:
@@ -79,12 +89,24 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
         is_here = asyncio._get_running_loop() is not None and not self.request.called_directly  # noqa: SLF001
         if throw and is_here and self._has_retries_left(options.get("max_retries")):
             raise _RetryRequestedError({"args": args, "kwargs": kwargs, "exc": exc, **options})
-        return super().retry(args, kwargs, exc, throw, **options)
+        try:
+            return super().retry(args, kwargs, exc, throw, **options)
+        except self.MaxRetriesExceededError as error:
+            if error is not exc:
+                self._hide_arguments(error, args, kwargs)
+            raise
 
     def _has_retries_left(self, max_retries: int | None) -> bool:
         own: Any = self.max_retries
         limit = own if max_retries is None else max_retries
         return limit is None or (self.request.retries or 0) < limit
+
+    def _hide_arguments(self, error: Any, args: Any, kwargs: Any) -> None:
+        """Have an error of Celery's that shows the message's arguments do so as the message does."""
+        shown = self._shown(self.request, args, kwargs)
+        if is_masked(shown):
+            text = f"Can't retry {self.name}[{self.request.id}] args:{shown[ARGS]} kwargs:{shown[KWARGS]}"
+            error.args, error.task_args, error.task_kwargs = (text,), shown[ARGS], shown[KWARGS]
 
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
@@ -93,14 +115,16 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
 
         Celery would show them anew, and with them what the sender has marked as sensitive.
         """
-        message = self.request if request is None else request
-        for name, given in (("argsrepr", args), ("kwargsrepr", kwargs)):
-            shown = getattr(message, name, None) or ""
-            if given is None and shown:
-                options.setdefault(name, shown)
-            elif MASK in shown:
-                options.setdefault(name, MASK)
-        return super().signature_from_request(request, args, kwargs, queue, **options)
+        shown = self._shown(self.request if request is None else request, args, kwargs)
+        return super().signature_from_request(request, args, kwargs, queue, **{**shown, **options})
+
+    @staticmethod
+    def _shown(message: Any, args: Any, kwargs: Any) -> Mapping[str, str]:
+        """Return how a message's arguments are shown, or those that a retry has in their place."""
+        shown = {name: str(getattr(message, name, None) or "") for name in HIDDEN}
+        if args is None and kwargs is None:
+            return shown if all(shown.values()) else {}
+        return HIDDEN if is_masked(shown) else {}
 
 
 class _RetryRequestedError(Retry):  # type: ignore[misc]
@@ -123,8 +147,10 @@ def _only_request(group: BaseExceptionGroup[Any]) -> _RetryRequestedError | None
     return first if others is None else None
 
 
-def register(app: Celery, executor: Executor) -> AsyncTask:
-    """Register a handler with Celery.
+def register(app: Celery, executor: Executor) -> None:
+    """Register a handler with Celery: at once if the app is finalised, else when it will be, as Celery's own tasks are.
+
+    So a container that starts leaves the app as it is, neither configured nor finalised.
 
     Celery composes what it does around a task (autoretry, pydantic) of plain functions, so it is given one; its
     composition is what a message calls, and `run` becomes the coroutine function.
@@ -133,32 +159,47 @@ def register(app: Celery, executor: Executor) -> AsyncTask:
         app: The app that gets the task.
         executor: Runs the handler.
 
-    Returns:
-        The task.
+    Raises:
+        DeclarationError: If the task's `base` cannot be that of an async task.
+        DuplicateTaskError: If the app has another task of this name. Celery's `finalize` raises it if it comes then.
     """
     handler = executor.handler
     function = getattr(handler.cls, handler.method)
     bound = bool(handler.spec.options.get("bind"))
+    task: Any = None
 
     @functools.wraps(function)
     def wait(*args: Any, **kwargs: Any) -> Any:
-        return task.wait_for(args, kwargs)
+        execution = Execution(executor, task, args, kwargs)
+        return current_host().run(execution.run(), execution.interruption)
 
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        return await executor.start(task, (task, *args) if bound else args, kwargs).run()
+        return await Execution(executor, task, (task, *args) if bound else args, kwargs).run()
+
+    def complete() -> None:
+        nonlocal task
+        task = maybe_evaluate(declared)
+        if getattr(task, "executor", None) is not executor:
+            raise DuplicateTaskError(handler.spec.name, f"{task.__module__}.{type(task).__name__}", str(handler))
+        task.called_by_celery, task.run = task.run, run
 
     vars(wait)["__signature__"] = handler.signature
+    if handler.spec.options.get("pydantic"):
+        resolve_annotations(function, wait)
     # Celery merges the arguments of a retry by what `run` takes from a message.
     parameters = list(handler.signature.parameters.values())
     vars(run)["__signature__"] = handler.signature.replace(parameters=parameters[1:] if bound else parameters)
     options = dict(handler.spec.options)
     options["base"] = _base(options.get("base") or app.Task, handler)
-    # Celery's own `shared` would put the task into every other app of the process as well.
-    task: Any = app.task(name=handler.spec.name, lazy=False, shared=False, executor=executor, **options)(wait)
-    task.called_by_celery, task.run = task.run, run
-    registered: AsyncTask = task
-    return registered
+    # Where processes are spawned and not forked, Celery makes a lazy task one of every app of the process.
+    declared: Any = app.task(
+        name=handler.spec.name, lazy=not celery_app.USING_EXECV, shared=False, executor=executor, **options
+    )(wait)
+    if type(declared) is PromiseProxy:
+        declared.__then__(complete)
+    else:
+        complete()
 
 
 def _base(base: Any, handler: Handler) -> Any:
