@@ -114,7 +114,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             raise
 
     def _end_if_blocked(self) -> None:
-        longest = seconds(self._app, "pico_blocked_timeout")
+        longest = self._timeouts.blocked
         if longest > 0:
             host = current_host()
             self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
