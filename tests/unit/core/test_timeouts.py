@@ -26,7 +26,8 @@ def test_each_setting_has_its_place():
         "pico_cleanup_timeout": 3,
         "pico_loop_lag_warning": None,
     }
-    assert Timeouts.of(app_with(**settings)) == Timeouts(publish=1.5, cancel=2, cleanup=3, blocked=30, loop_lag_warning=0)
+    expected = Timeouts(publish=1.5, cancel=2, cleanup=3, blocked=30, loop_lag_warning=0)
+    assert Timeouts.of(app_with(**settings)) == expected
 
 
 def test_a_terminated_task_may_unwind_and_clean_up():
