@@ -90,10 +90,12 @@ class EventletHost(Host):
         """Call it in a green thread, which goes on while a coroutine waits in a patched function."""
         import eventlet
 
+        sleep: Any = eventlet.sleep
+
         def call() -> None:
             while not self.loop.is_closed():
                 function()
-                eventlet.sleep(pause)
+                sleep(pause)
 
         eventlet.spawn(call)
 
