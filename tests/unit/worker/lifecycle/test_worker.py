@@ -163,7 +163,8 @@ def fail_to_prepare(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=SimpleNamespace(key=Tasks))
+    handler = SimpleNamespace(key=Tasks, spec=SimpleNamespace(options={}))
+    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=handler)
     monkeypatch.setattr(type(step), "executors", [executor])
 
 

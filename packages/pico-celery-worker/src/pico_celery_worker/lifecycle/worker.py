@@ -11,7 +11,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
@@ -21,6 +21,7 @@ from pico_celery_worker.consumer.defaults import (
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
 from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_host, current_host
@@ -53,9 +54,11 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         refuse_to_start(self.container, self.executors)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
+        self._timeouts = Timeouts.of(self._app)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
+        self._blocked_exit: BlockedExit | None = None
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -74,6 +77,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             signals.worker_process_shutdown.connect(self._close, weak=False)
         else:
             self._open()
+            self._end_if_blocked()
         if self._pool in (_GEVENT, _EVENTLET):
             SignalHandlers(self._pool).defer()
 
@@ -95,7 +99,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def _open(self, **_: Any) -> None:
         host = current_host()
-        longest = seconds(self._app, "pico_loop_lag_warning")
+        longest = self._timeouts.loop_lag_warning
         if longest > 0:
             host.watch(longest)
         try:
@@ -110,9 +114,19 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             self._close()
             raise
 
+    def _end_if_blocked(self) -> None:
+        longest = self._timeouts.blocked
+        if longest > 0:
+            host = current_host()
+            self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
+            host.keep_calling(self._blocked_exit.beat, 1)
+            self._blocked_exit.start()
+
     def _close(self, **_: Any) -> None:
+        if self._blocked_exit is not None:
+            self._blocked_exit.stop()
         try:
-            current_host().run(close(self.container, seconds(self._app, "pico_cleanup_timeout")))
+            current_host().run(close(self.container, self._timeouts.cleanup))
         except Exception:
             logger.exception("Closing the container failed")
         finally:

@@ -11,8 +11,8 @@ from pico_ioc import PicoContainer
 
 from pico_celery_core.errors import DeclarationError, PicoCeleryError
 from pico_celery_core.metadata import task_spec
-from pico_celery_core.settings import seconds
 from pico_celery_core.testing.memory import Outbox, keep_in_memory
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.container.shutdown import close, refuse_closed
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import ContainerStep
@@ -192,7 +192,7 @@ class TaskRunner:
                 if self._deliveries.wait(0):
                     current_host().run(cancel_all(None))
                     self._deliveries.wait(self._timeout)
-                current_host().run(close(self._container, seconds(self._app, "pico_cleanup_timeout")))
+                current_host().run(close(self._container, Timeouts.of(self._app).cleanup))
             finally:
                 self._let_go()
 
