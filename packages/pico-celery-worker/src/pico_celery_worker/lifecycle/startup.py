@@ -7,9 +7,10 @@ import click
 from celery import Celery
 from click.core import ParameterSource
 
-from pico_celery_core.errors import ClosedScopeError
+from pico_celery_core.errors import ClosedScopeError, PicoCeleryError
 from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.container.shutdown import refuse_closed
+from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -18,17 +19,36 @@ logger = logging.getLogger(__name__)
 _MANY: Final = {"gevent": 1000, "eventlet": 1000, "thread": 100}
 
 
-def look_for_oversights(worker: Any, pool: str, runtime: Runtime) -> None:
+def refuse_to_start(runtime: Runtime) -> None:
+    """Check that a container's tasks can run. Called where whoever makes a worker gets the error.
+
+    Args:
+        runtime: The container, and what runs its tasks.
+
+    Raises:
+        ContainerClosedError: If the container was closed.
+        ClosedScopeError: If tasks need a component whose scope the container does not know.
+        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
+    """
+    try:
+        refuse_closed(runtime.container, "worker")
+        for executor in runtime.executors:
+            refuse_unresolved(executor.handler)
+        for closed in closed_scopes(runtime.container, _keys(runtime)):
+            if not closed.is_known:
+                raise ClosedScopeError(closed.problem, closed.hint)
+    except PicoCeleryError as error:
+        logger.critical("The worker cannot start: %s", error)
+        raise
+
+
+def warn_of_oversights(worker: Any, pool: str, runtime: Runtime) -> None:
     """Warn of what was probably forgotten.
 
     Args:
         worker: Celery's worker, which starts.
         pool: The name of its pool.
         runtime: Its container, and what runs its tasks.
-
-    Raises:
-        ClosedScopeError: If tasks need a component whose scope the container does not know.
-        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
     """
     _look_at_pool(worker, pool)
     if not runtime.executors and not has_plain_tasks(worker.app):
@@ -40,17 +60,12 @@ def look_for_oversights(worker: Any, pool: str, runtime: Runtime) -> None:
         )
     for undeclared in undeclared_components():
         logger.warning("%s %s", undeclared.problem, undeclared.hint)
-    for executor in runtime.executors:
-        unresolved = unresolved_annotation(executor.handler)
-        if unresolved is not None:
-            logger.critical("The worker cannot start: %s", unresolved)
-            raise unresolved
-    for closed in closed_scopes(runtime.container, [executor.handler.key for executor in runtime.executors]):
-        if not closed.is_known:
-            error = ClosedScopeError(closed.problem, closed.hint)
-            logger.critical("The worker cannot start: %s", error)
-            raise error
+    for closed in closed_scopes(runtime.container, _keys(runtime)):
         logger.warning("%s %s", closed.problem, closed.hint)
+
+
+def _keys(runtime: Runtime) -> list[Any]:
+    return [executor.handler.key for executor in runtime.executors]
 
 
 def has_plain_tasks(app: Celery) -> bool:

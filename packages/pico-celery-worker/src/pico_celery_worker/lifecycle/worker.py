@@ -18,8 +18,9 @@ from pico_celery_worker.consumer.defaults import (
 )
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
+from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
-from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools import pool_name
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of, set_runtime
@@ -48,12 +49,14 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         runtime = runtime_of(parent.app)
         assert runtime is not None  # noqa: S101  # `attach` has given the app both
         self._runtime = runtime
+        refuse_to_start(runtime)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
         self._timeouts = Timeouts.of(self._app)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
+        self._blocked_exit: BlockedExit | None = None
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -65,12 +68,13 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         check_autoscale(parent)
         # These two end a task themselves when its time is up; the others leave that to nobody.
         self._runtime.enforce_hard_limits(self._pool not in (_GEVENT, _PREFORK))
-        look_for_oversights(parent, self._pool, self._runtime)
+        warn_of_oversights(parent, self._pool, self._runtime)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
         else:
             self._open()
+            self._end_if_blocked()
         if self._pool in (_GEVENT, _EVENTLET):
             SignalHandlers(self._pool).defer()
 
@@ -107,7 +111,17 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
             self._close()
             raise
 
+    def _end_if_blocked(self) -> None:
+        longest = self._timeouts.blocked
+        if longest > 0:
+            host = current_host()
+            self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
+            host.keep_calling(self._blocked_exit.beat, 1)
+            self._blocked_exit.start()
+
     def _close(self, **_: Any) -> None:
+        if self._blocked_exit is not None:
+            self._blocked_exit.stop()
         try:
             current_host().run(close(self._runtime.container, self._timeouts.cleanup))
         except Exception:

@@ -13,10 +13,10 @@ from pico_celery_core.errors import DeclarationError, PicoCeleryError
 from pico_celery_core.metadata import task_spec
 from pico_celery_core.testing.memory import Outbox, keep_in_memory
 from pico_celery_core.timeouts import Timeouts
-from pico_celery_worker.container.shutdown import close
+from pico_celery_worker.container.shutdown import close, refuse_closed
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.loop.base import cancel_all
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
 from pico_celery_worker.testing.execution import Deliveries, Results
 
@@ -62,6 +62,7 @@ class TaskRunner:
         timeout: How long `run`, `join` and the end wait for tasks, in seconds.
 
     Raises:
+        ContainerClosedError: If the container was closed, as by an earlier runner.
         DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated, as a worker says too.
         TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
 
@@ -86,9 +87,7 @@ class TaskRunner:
         self._runtime = _runtime(self._app, container)
         self._app.finalize()
         for executor in self._runtime.executors:
-            unresolved = unresolved_annotation(executor.handler)
-            if unresolved is not None:
-                raise unresolved
+            refuse_unresolved(executor.handler)
         self._deliveries = Deliveries(self._app)
         self._restore: Callable[[], None] | None = None
 
@@ -169,6 +168,7 @@ class TaskRunner:
         await asyncio.to_thread(self.join, timeout)
 
     def _start(self) -> None:
+        refuse_closed(self._container, "TaskRunner")
         with _lock:
             _running.add(self)
         host = current_host()
