@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from celery.exceptions import MaxRetriesExceededError, Retry
-from pico_ioc import cleanup, component
+from pico_ioc import ComponentCreationError, cleanup, component
 
 from pico_celery import Progress, TaskContext, task
 from pico_celery.testing import task_scope
@@ -104,7 +104,7 @@ async def test_without_arguments_it_is_an_execution_as_any_other(container):
     async with task_scope(container) as first, task_scope(application(Work)) as second:
         assert first.context.id != second.context.id
         assert first.context.root_id == first.context.id
-        assert (first.context.args, first.context.kwargs, first.context.headers) == ([], {}, {})
+        assert (first.context.args, first.context.kwargs, first.context.headers) == ((), {}, {})
         assert (first.context.retries, first.context.max_retries, first.context.redelivered) == (0, 3, False)
         assert (first.context.deadline, first.context.parent_id) == (None, None)
 
@@ -151,10 +151,8 @@ async def test_a_container_of_the_components_alone():
 async def test_outside_there_is_none_and_the_error_says_what_to_do(container):
     async with task_scope(container):
         pass
-    with pytest.raises(ScopeError):
+    with pytest.raises(ComponentCreationError, match="No active scope ID found"):
         await container.aget(Tasks)
-    with (
-        container.scope("task", "by hand"),
-        pytest.raises(Exception, match=r"open a task_scope of pico_celery\.testing"),
-    ):
+    hint = r"In a test, open a task_scope of pico_celery\.testing"
+    with container.scope("task", "by hand"), pytest.raises(ComponentCreationError, match=hint):
         container.get(TaskContext)
