@@ -20,6 +20,9 @@ SETTINGS = {
         "unacked_restore_throttle": 1,
     }
 }
+# How often a worker may die until all is done but what kills it. Each life finishes half of the rest, more or less.
+MANY_DEATHS = 30
+
 FINISHED = ["began", "finished", "cleaned up"]
 EXECUTED_BY_THE_NEXT = ["began", "began", "finished", "cleaned up"]
 
@@ -204,8 +207,25 @@ def a_worker_that_stops_keeps_its_messages_in_processes(place: Station) -> None:
     keeps_its_messages_while_it_stops(place, "prefork")
 
 
+@on(*KINDS)
+def a_task_that_kills_its_worker_does_not_starve_the_others(place: Station) -> None:
+    killer = place.send("kill")
+    others = [place.send("late", "key", 1.0) for _ in range(40)]
+
+    def unfinished() -> list[str]:
+        return [task for task in others if "finished" not in place.of(task)]
+
+    deaths = []
+    while unfinished():
+        deaths.append(len(unfinished()))
+        assert len(deaths) < MANY_DEATHS, deaths
+        with place.worker(settings=SETTINGS) as worker:
+            eventually(lambda: worker.process.poll() is not None or not unfinished(), 60)
+    assert place.of(killer).count("began") <= len(deaths)
+
+
 @pytest.mark.services
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("scenario", scenarios(__name__))
 def test_crash(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
     outcomes[scenario].result()

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ class EnduranceTasks:
                 await asyncio.sleep(600)
             except asyncio.CancelledError:
                 self.trail.add("swallowed")
+
+    @task("endurance.kill", acks_late=True)
+    async def kill(self) -> None:
+        """End the worker's process, as one that takes more memory than there is."""
+        self.trail.add("began")
+        os.kill(os.getpid(), signal.SIGKILL)
 
     @task("endurance.block")
     async def block(self, seconds: float) -> None:

@@ -194,6 +194,7 @@ class FakeCelery(Celery):
 
     def send_task(self, name: str, **options: Any) -> Any:
         self.calls.append((name, options))
+        assert options.pop("producer").release  # of the client's own pool
         return options.pop("result_cls")("the-id")
 
 

@@ -4,12 +4,14 @@ import inspect
 import logging
 
 import pytest
-from celery import Celery
+from celery import Celery, Task
+from celery.app import base as celery_app
 from pico_ioc import component, factory, provides
 
 from pico_celery import task
 from pico_celery_core.errors import DuplicateTaskError
 from pico_celery_worker import AsyncTask
+from tests.unit.worker.applications import app_of
 
 
 @component(scope="prototype")
@@ -88,6 +90,76 @@ def test_a_task_of_the_apps_own_is_not_replaced(app, container):
     with pytest.raises(DuplicateTaskError, match=f"belongs to both {__name__}.* and {__name__}.Mail.send"):
         container(Mail)
     assert not isinstance(app.tasks["mail.send"], AsyncTask)
+
+
+# The app as it comes from the container
+
+
+def plain() -> None:
+    """A task as Celery has them without this project."""
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_what_is_connected_to_the_containers_app_is_called(make_app, container, is_own):
+    given = make_app()
+    app = container(Mail, on=given).get(Celery) if is_own else app_of(Mail)
+    assert not app.configured
+    assert not app.finalized
+    seen = []
+
+    @app.on_after_configure.connect
+    def configured(sender, source, **_):
+        seen.append(("configured", source["task_serializer"]))
+        sender.add_periodic_task(10.0, sender.signature("mail.drop"), name="often")
+
+    @app.on_after_finalize.connect
+    def finalized(sender, **_):
+        seen.append(("finalized", isinstance(sender.tasks["mail.send"], AsyncTask)))
+
+    assert app.tasks["mail.send"].max_retries == 7
+    assert seen == [("configured", "json"), ("finalized", True)]
+    assert app.conf.beat_schedule["often"]["task"] == "mail.drop"
+    app.close()
+
+
+def test_settings_may_be_changed_before_the_app_is_used():
+    app = app_of(Mail)
+    app.conf.task_default_queue = "mails"
+    app.config_from_object({"task_acks_late": True})
+    assert (app.tasks["mail.send"].acks_late, app.conf.task_default_queue) == (True, "mails")
+    app.close()
+
+
+def test_where_children_are_spawned_tasks_are_registered_at_once(monkeypatch):
+    monkeypatch.setattr(celery_app, "USING_EXECV", True)
+    app = app_of(Mail)
+    assert isinstance(vars(app)["_tasks"]["mail.send"], AsyncTask)
+    other = Celery("other", set_as_current=False)
+    assert "mail.send" not in other.tasks
+    for each in (app, other):
+        each.close()
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.DuplicateTaskNameWarning")
+def test_a_task_of_the_apps_own_is_found_when_the_app_is_finalised(app, container):
+    app.task(name="mail.send", shared=False)(plain)
+    container(Mail)
+    with pytest.raises(DuplicateTaskError, match=f"belongs to both {__name__}.plain and {__name__}.Mail.send"):
+        app.finalize()
+
+
+def test_a_base_that_cannot_be_is_refused_when_the_container_starts(app, container):
+    class Base(Task):
+        def __call__(self, *args, **kwargs): ...
+
+    @component(scope="prototype")
+    class Tasks:
+        @task("mail.based", base=Base)
+        async def run(self) -> None: ...
+
+    with pytest.raises(Exception, match="overrides __call__"):
+        container(Tasks)
+    assert not app.finalized
 
 
 def test_a_second_container_on_the_app_replaces_the_first(app, container):

@@ -9,7 +9,7 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
-from pico_celery_client.publishing.publisher import Send, broker_of, publish
+from pico_celery_client.publishing.publisher import Send, broker_of, publish, publish_here
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
@@ -19,6 +19,9 @@ from pico_celery_core.settings import seconds
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
+
+# What is added to the options of a call before Celery gets them.
+_OURS: Final = ("producer",)
 
 
 @component
@@ -62,7 +65,7 @@ class CeleryClientInterceptor(MethodInterceptor):
             CallError: If the call does not fit the stub's signature. Nothing is sent then.
             ArgumentEncodingError: If the serializer cannot encode an argument. Nothing is sent then.
             MissingStampError: If a stamp is named, and not given. Nothing is sent then.
-            kombu.exceptions.OperationalError: If the broker cannot be reached.
+            kombu.exceptions.OperationalError: If the broker cannot be reached, or refuses the message.
             PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
         """
         stub = cast("Stub", stub_of(method))
@@ -75,7 +78,7 @@ class CeleryClientInterceptor(MethodInterceptor):
         if stub.sensitive:
             options = {**stub.shown(args, kwargs, self._repr_limits()), **options}
         if not stub.is_async:
-            return self._send(stub, args, kwargs, options)
+            return publish_here(self._app, functools.partial(self._send, stub, args, kwargs), options)
         if timeout is None:
             timeout = seconds(self._app, "pico_publish_timeout")
         send = functools.partial(self._send, stub, args, kwargs)
@@ -104,7 +107,8 @@ class CeleryClientInterceptor(MethodInterceptor):
             raise OperationalError(f"Sending task {name!r} to {broker_of(self._app)}: {error}") from error
         except Exception as error:
             # Celery and kombu do not say which of the options they choke on, nor whose.
-            given = f"with the options {', '.join(options)}" if options else "without options"
+            names = [option for option in options if option not in _OURS]
+            given = f"with the options {', '.join(names)}" if names else "without options"
             error.add_note(f"{stub.name}, which sends {name!r} {given}, raised this.")
             raise
 

@@ -15,7 +15,7 @@ from pico_celery_core.metadata import handlers
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
 from pico_celery_worker.execution.execution import Executor, Handler
-from pico_celery_worker.lifecycle.worker import attach
+from pico_celery_worker.lifecycle.worker import attach, has_container
 from pico_celery_worker.tasks.compatibility import refuse_contradictions
 from pico_celery_worker.tasks.task import AsyncTask, register
 
@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 @component
 class PicoTaskRegistrar:
-    """Registers every `@task` method of the container's components, once, when the container starts.
+    """Registers every `@task` method of the container's components with the app, once, when the container starts.
+
+    The app is neither configured nor finalised by it: the tasks are there as soon as something asks for them, and what
+    is connected to `app.on_after_configure` and `app.on_after_finalize` until then is called.
 
     Args:
         container: Where components come from, at registration and for each execution.
@@ -42,7 +45,8 @@ class PicoTaskRegistrar:
         """Register all tasks, and the container with the worker's life cycle.
 
         Raises:
-            DuplicateTaskError: If two handlers, or a handler and another task of the app, share a name.
+            DuplicateTaskError: If two handlers share a name, or a handler and another task of an app that is finalised.
+                Where the app is not, its `finalize` raises this for the latter.
             ContractError: If no call of a stub in the container fits the handler of its task.
         """
         found: dict[str, Handler] = {}
@@ -53,10 +57,13 @@ class PicoTaskRegistrar:
             if handler.key is handler.cls:  # rather than one of the interfaces that it is provided as
                 found[handler.spec.name] = handler
         refuse_contradictions(self._container, found)
+        if has_container(self._app):
+            self._app.finalize()  # so that the tasks of the older container are there, and can make way
         singletons = AsyncSingletons(self._container)
         executors = []
         for name, handler in found.items():
-            self._make_way(name, handler)
+            if self._app.finalized:
+                self._make_way(name, handler)
             plan = Plan(self._container, handler.key, singletons)
             executors.append(Executor(self._container, self._app, handler, plan))
             register(self._app, executors[-1])

@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import InconsistencyError, OperationalError
+from kombu.transport.redis import Channel
 from pico_ioc import factory, init, provides
+from redis import ResponseError
 
 from pico_celery_client import CeleryClient, celery, with_options
 from pico_celery_client.publishing.publisher import _THREADS as THREADS
 from pico_celery_client.publishing.publisher import _publishers, publish
 from pico_celery_core import send_task
 from pico_celery_core.errors import PublishTimeoutError
-from tests.servers import free_port, own_redis, silent_server, unreachable_server
+from tests.servers import REFUSALS, free_port, own_redis, silent_server, unreachable_server
 from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
@@ -32,6 +34,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
 class Client(CeleryClient):
     @send_task("tasks.run")
     async def run(self, number: int = 0) -> int: ...
+
+    @send_task("tasks.run")
+    def run_now(self, number: int = 0) -> int: ...
 
 
 class Held:
@@ -98,6 +103,36 @@ async def test_without_a_deadline_it_takes_as_long_as_it_takes(app, held):
     await until(held.begun.is_set)
     held.release.set()
     assert await sending == 1
+
+
+async def test_what_fails_after_the_deadline_is_late_though_the_deadline_is_noticed_after_it(app, monkeypatch):
+    """As on a busy machine: the socket's limit is as long as the deadline, and either may be noticed first."""
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+    monkeypatch.setattr(loop, "call_at", lambda when, *args, **options: call_at(when + 60, *args, **options))
+    passed = threading.Event()
+
+    def send(_: Any) -> None:
+        assert passed.wait(10)
+        raise OperationalError("Sending it failed") from ConnectionError("timed out")
+
+    sending = asyncio.ensure_future(publish(app, "tasks.run", send, {}, 0.01))
+    started = loop.time()
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    await until(lambda: loop.time() > started + 0.1)
+    passed.set()
+    with pytest.raises(PublishTimeoutError, match=r"longer than 0\.01 s: timed out\. The message may arrive") as error:
+        await sending
+    assert isinstance(error.value.__cause__, ConnectionError)
+
+
+async def test_what_fails_before_the_deadline_is_not(app):
+    def send(_: Any) -> None:
+        raise OperationalError("refused")
+
+    with pytest.raises(OperationalError, match="refused"):
+        await publish(app, "tasks.run", send, {}, 10)
 
 
 @contextmanager
@@ -306,6 +341,46 @@ async def test_a_broker_that_does_not_answer_fails_the_send_by_the_deadline(conn
     assert "secret" not in str(error)
     assert took < 3
     assert lag < 0.1
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("name", ["run", "run_now"])
+async def test_a_redis_that_refuses_writes_is_named_with_what_it_says(connect, name, refusal):
+    async def send() -> None:
+        sent = getattr(client, name)()
+        if name == "run":
+            await sent
+
+    with own_redis() as server:
+        client = connect(server.url)
+        await send()
+        server.refuse_writes(refusal)
+        with pytest.raises(OperationalError, match=r"Sending task 'tasks\.run' to redis://.+") as error:
+            await send()
+        assert isinstance(error.value.__cause__.__cause__, ResponseError)
+        server.take_writes()
+        await send()
+
+
+@pytest.mark.parametrize("name", ["run", "run_now"])
+@pytest.mark.parametrize("error", [InconsistencyError("the bindings are gone"), ConnectionResetError("lost")])
+async def test_what_is_lost_while_a_queue_is_declared_is_found_again(connect, redis_url, monkeypatch, name, error):
+    """kombu's own producer would publish by the channel that was closed."""
+    bind = Channel.queue_bind
+    errors = [error]
+
+    def lose_once(*args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return bind(*args, **kwargs)
+
+    monkeypatch.setattr(Channel, "queue_bind", lose_once)
+    client = connect(redis_url)
+    client = with_options(client, publish_timeout=10) if name == "run" else client
+    sent = getattr(client, name)()
+    result = await sent if name == "run" else sent
+    assert result.id
+    assert errors == []
 
 
 async def test_at_the_deadline_the_error_tells_what_has_gone_wrong_so_far(connect):

@@ -13,6 +13,7 @@ from pico_ioc import PicoContainer, cleanup, component, configure
 from pico_celery import task
 from pico_celery_core._pico_ioc import TASK_SCOPE
 from pico_celery_core.errors import HandlerExitError, ResolutionError
+from pico_celery_worker.execution.execution import Execution
 from pico_celery_worker.execution.scope import TaskScope
 from pico_celery_worker.loop import child_tasks as leftovers
 from tests.unit.worker.containers import bare_container, plan_for
@@ -106,7 +107,7 @@ def run(app, container):
 
     def start(name: str, *args: Any) -> Any:
         handler = app.tasks[name]
-        return handler.executor.start(handler, args, {})
+        return Execution(handler.executor, handler, args, {})
 
     start.journal = made.get(Journal)
     start.container = made
@@ -170,7 +171,7 @@ async def test_what_was_made_is_cleaned_up_when_resolution_fails_half_way(app, c
     journal = container(Journal, Connection, UnitOfWork, Half).get(Journal)
     handler = app.tasks["scope.half"]
     with pytest.raises(ResolutionError, match=r"'scope.half' could not get its component .*Half: .*refused"):
-        await handler.executor.start(handler, (), {}).run()
+        await Execution(handler.executor, handler, (), {}).run()
     assert journal.lines == ["connection", "unit", "unit ended", "connection closed"]
 
 

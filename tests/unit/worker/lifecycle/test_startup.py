@@ -11,10 +11,11 @@ from celery import Celery, signals
 from pico_ioc import PicoContainer, component
 
 from pico_celery import task
-from pico_celery_core.errors import ClosedScopeError
+from pico_celery_core.errors import ClosedScopeError, DeclarationError
 from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle.startup import look_for_oversights
 from tests.unit.worker.applications import application
+from tests.unit.worker.tasks import postponed
 
 Started = Callable[..., list[str]]
 
@@ -113,6 +114,12 @@ def test_a_scope_that_there_is_not_stops_the_worker(started: Started, caplog):
     with pytest.raises(ClosedScopeError, match=r"'prototyp', which the container does not know.*mean 'prototype'"):
         started(Misspelt)
     assert "The worker cannot start: A task needs" in caplog.text
+
+
+def test_an_annotation_that_may_be_a_models_and_cannot_be_evaluated_stops_the_worker(started: Started, caplog):
+    with pytest.raises(DeclarationError, match="'Unseen', cannot be evaluated"):
+        started(postponed.Model)
+    assert "The worker cannot start: @task('postponed.model') on " in caplog.text
 
 
 # What is left out on the command line

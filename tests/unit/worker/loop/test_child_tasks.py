@@ -9,6 +9,7 @@ import pytest
 from pico_ioc import component
 
 from pico_celery import task
+from pico_celery_worker.execution.execution import Execution
 from pico_celery_worker.execution.scope import TaskScope
 from pico_celery_worker.loop import child_tasks as leftovers
 from pico_celery_worker.loop.thread import ThreadHost
@@ -173,7 +174,7 @@ def test_executions_at_the_same_time_end_only_their_own(app, container, caplog):
     handler = app.tasks["leave"]
 
     async def both() -> tuple[bool, bool]:
-        second = handler.executor.start(handler, ("second",), {})
+        second = Execution(handler.executor, handler, ("second",), {})
         blocked = asyncio.Event()
 
         async def wait() -> None:

@@ -95,19 +95,17 @@ class Interrupted(ThreadHost):
         self.begun = threading.Event()
 
     def _waiter(self) -> Any:
-        waiter = super()._waiter()
+        waiter: Any = super()._waiter()
+        wait = waiter.wait
 
-        class Waiter:
-            wake = waiter.wake
+        def wait_interrupted() -> None:
+            self.begun.wait(5)
+            if self.errors:
+                raise self.errors.pop(0)
+            wait()
 
-            @staticmethod
-            def wait() -> None:
-                self.begun.wait(5)
-                if self.errors:
-                    raise self.errors.pop(0)
-                waiter.wait()
-
-        return Waiter()
+        waiter.wait = wait_interrupted
+        return waiter
 
 
 @pytest.fixture
@@ -238,7 +236,7 @@ def test_an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it(host, caplog)
     with pytest.raises(SystemExit):
         host.run(start())
     assert host.run(give("alive")) == "alive"
-    assert "Something on the event loop raised SystemExit(3); the loop goes on" in caplog.text
+    assert "A task or callback on the event loop raised SystemExit(3); restarting the loop" in caplog.text
     assert "SystemExit(4)" in caplog.text
 
 

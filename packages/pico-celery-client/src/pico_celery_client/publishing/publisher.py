@@ -2,10 +2,13 @@
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
 from kombu.pools import ProducerPool
 
 from pico_celery_client.per_app import PerApp
@@ -41,22 +44,44 @@ async def publish(app: Celery, task: str, send: Send, options: Mapping[str, Any]
         Exception: What `send` raises.
     """
     publication = _Publication(app, send, options)
+    loop = asyncio.get_running_loop()
     # The context carries Celery's current task: what a task sends has that task as its parent.
     context = contextvars.copy_context()
-    sending = asyncio.get_running_loop().run_in_executor(_publishers.of(app), context.run, publication.run)
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
-            return await sending
-    except TimeoutError:
-        if not deadline.expired():
+            return await loop.run_in_executor(_publishers.of(app), context.run, publication.run)
+    except (TimeoutError, OperationalError) as error:
+        # A socket's limit is as long, and begins later. Which of the two is noticed first must not make a difference.
+        is_late = deadline.expired() or loop.time() >= (deadline.when() or math.inf)
+        if not is_late:
             raise
         publication.awaited = False  # before it is asked how far that is: it may begin at this moment
-        problem = str(publication.problem or "")
-        late = PublishTimeoutError(task, timeout or 0, broker_of(app), problem, publication.begun)
-        raise late from publication.problem
+        problem = publication.problem or (error.__cause__ if isinstance(error, OperationalError) else None)
+        late = PublishTimeoutError(task, timeout or 0, broker_of(app), str(problem or ""), publication.begun)
+        raise late from problem
     finally:
         publication.awaited = False
+
+
+def publish_here(app: Celery, send: Send, options: Mapping[str, Any]) -> Any:
+    """Send a message, and wait for it here.
+
+    Args:
+        app: The app to send with.
+        send: Sends the message.
+        options: What to send it with.
+
+    Returns:
+        What `send` returns.
+
+    Raises:
+        Exception: What `send` raises.
+    """
+    if options.get("producer") or options.get("connection"):
+        return send(options)
+    with _producers.of(app).acquire(block=True) as producer:
+        return send({**options, "producer": producer})
 
 
 def broker_of(app: Celery) -> str:
@@ -82,10 +107,7 @@ class _Publication:
         _publication.set(self)
         _leave_out_subscription(self._app.backend)
         options = {**self._options, "retry_policy": {**self._retry_policy, "errback": _note}}
-        if options.get("producer") or options.get("connection"):
-            return self._begin(options)
-        with _producers.of(self._app).acquire(block=True) as producer:
-            return self._begin({**options, "producer": producer})
+        return publish_here(self._app, self._begin, options)
 
     def note(self, error: Exception, pause: float) -> None:
         """Keep what went wrong, and go on only if the sender still waits."""
@@ -129,10 +151,22 @@ def _leave_out_subscription(backend: Any) -> None:
     backend.on_task_call = on_task_call
 
 
+class _Producer(Producer):
+    """kombu's producer, which connects again for a message and never for the declaration of its queue alone.
+
+    kombu 5.7 would do so, and publish by the channel that is closed with the old connection. To Redis that fails with
+    an AttributeError, which says nothing of what had gone wrong: that the connection was lost, or Redis is full.
+    """
+
+    def maybe_declare(self, entity: Any, retry: bool = False, **retry_policy: Any) -> Any:  # noqa: ARG002
+        """Declare an exchange or a queue, unless that was done before. What fails is tried again with the message."""
+        return super().maybe_declare(entity, retry=False)  # type: ignore[no-untyped-call]
+
+
 def _new_producers(app: Celery) -> Any:
     limit = app.conf.broker_pool_limit
     connection: Any = app.connection_for_write(transport_options=_timeouts(app))
-    return ProducerPool(connection.Pool(limit=limit), limit=limit)  # type: ignore[no-untyped-call]
+    return ProducerPool(connection.Pool(limit=limit), limit=limit, Producer=_Producer)  # type: ignore[no-untyped-call]
 
 
 # Celery's own pool has connections that wait as long as the network does: over a minute for one to be made, for ever

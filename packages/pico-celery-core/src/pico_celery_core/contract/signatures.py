@@ -35,7 +35,7 @@ def message_signature(function: Callable[..., Any], *, bound: bool = False) -> i
         '(to: str)'
     """
     signature = _without_first(inspect.signature(function), 2 if bound else 1)
-    names = _names_around(inspect.unwrap(function))
+    names = names_around(function)
     return signature.replace(
         parameters=[p.replace(annotation=evaluated(p.annotation, names)) for p in signature.parameters.values()],
         return_annotation=evaluated(signature.return_annotation, names),
@@ -86,12 +86,37 @@ def evaluated(annotation: Any, names: Mapping[str, Any]) -> Any:
         >>> evaluated("list[Order]", {"Order": int})
         list[int]
     """
-    holder: Any = SimpleNamespace(__annotations__={"it": annotation})
     try:
-        hint = typing.get_type_hints(holder, globalns=dict(names), include_extras=True)["it"]
+        return evaluate(annotation, names)
     except Exception:  # noqa: BLE001  # the name is imported for type checkers only, or stands in a function
         return annotation
+
+
+def evaluate(annotation: Any, names: Mapping[str, Any], *, include_extras: bool = True) -> Any:
+    """Return what an annotation means that is text or has text in it.
+
+    Args:
+        annotation: The annotation.
+        names: What the names in it mean.
+        include_extras: Whether to keep what stands behind the type in `Annotated`.
+
+    Raises:
+        Exception: If it cannot be evaluated, as of a name that is imported for type checkers only.
+    """
+    holder: Any = SimpleNamespace(__annotations__={"it": annotation})
+    hint = typing.get_type_hints(holder, globalns=dict(names), include_extras=include_extras)["it"]
     return None if hint is type(None) else hint
+
+
+def names_around(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return what the names in a method's annotations mean: its module's, then those of the classes it stands in."""
+    function = inspect.unwrap(function)
+    scope: Mapping[str, Any] = getattr(function, "__globals__", {})
+    names = {**vars(builtins), **scope}
+    for name in function.__qualname__.split(".")[:-1]:
+        scope = getattr(scope.get(name), "__dict__", {})  # empty below a function, whose names are gone
+        names = {**scope, **names}
+    return names
 
 
 def _without_first(signature: inspect.Signature, number: int) -> inspect.Signature:
@@ -101,13 +126,3 @@ def _without_first(signature: inspect.Signature, number: int) -> inspect.Signatu
         del parameters[0]
         number -= 1
     return signature.replace(parameters=parameters)
-
-
-def _names_around(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return what the names in a method's annotations mean: its module's, then those of the classes it stands in."""
-    scope: Mapping[str, Any] = getattr(function, "__globals__", {})
-    names = {**vars(builtins), **scope}
-    for name in function.__qualname__.split(".")[:-1]:
-        scope = getattr(scope.get(name), "__dict__", {})  # empty below a function, whose names are gone
-        names = {**scope, **names}
-    return names

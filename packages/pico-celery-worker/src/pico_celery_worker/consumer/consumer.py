@@ -19,6 +19,7 @@ from pico_celery_worker.consumer.failures import is_short_of_memory, leave
 from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
+from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
@@ -60,7 +61,8 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.on_task_request = self._accounting_for_failures(self.on_task_request)
+        self._suspects = Suspects(self, self._accounting_for_failures(self.on_task_request))
+        self.on_task_request = self._suspects.receive
         shorten_pool_log()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
@@ -74,6 +76,11 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
                 begin(request)
 
         return begin_or_leave
+
+    def on_close(self) -> None:
+        """Forget what has not begun, with the connection by which it came."""
+        self._suspects.forget()
+        super().on_close()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Acknowledge a message that cannot be decoded, as Celery does, unless that takes more memory than there is."""

@@ -70,19 +70,16 @@ class Executor:
         """How long a cancelled handler may take to end, in seconds."""
         return seconds(self._app, "pico_cancel_timeout")
 
-    def start(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Execution":
-        """Begin an execution.
-
-        Args:
-            task: The Celery task, with its request.
-            args: The message's positional arguments.
-            kwargs: The message's keyword arguments.
-        """
-        return Execution(self, task, args, kwargs)
-
 
 class Execution:
-    """One message's way through the handler."""
+    """One message's way through the handler.
+
+    Args:
+        executor: Whose handler runs.
+        task: The Celery task, with its request.
+        args: The message's positional arguments.
+        kwargs: The message's keyword arguments.
+    """
 
     __slots__ = ("_args", "_executor", "_kwargs", "_label", "_limits", "_task", "interruption")
 

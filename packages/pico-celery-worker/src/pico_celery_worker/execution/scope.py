@@ -68,7 +68,10 @@ class TaskScope:
         done: dict[int, Any] = {}
         while True:
             # What the handler itself asked the container for came after what was resolved for it.
-            made = [access.behind(item) for item in access.peek_task_scope(self._container, self._id)]
+            made = access.peek_task_scope(self._container, self._id)
+            if not (made or self.created):
+                return
+            made = [access.behind(item) for item in made]
             new = {id(instance): instance for instance in [*self.created, *made] if id(instance) not in done}
             if not new:
                 return

@@ -12,6 +12,7 @@ from pico_ioc import PicoContainer
 from pico_celery_core.errors import ClosedScopeError
 from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
 from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.tasks.models import unresolved_annotation
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def look_for_oversights(worker: Any, pool: str, container: PicoContainer, execut
 
     Raises:
         ClosedScopeError: If tasks need a component whose scope the container does not know.
+        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
     """
     _look_at_pool(worker, pool)
     if not executors and not has_plain_tasks(worker.app):
@@ -41,6 +43,11 @@ def look_for_oversights(worker: Any, pool: str, container: PicoContainer, execut
         )
     for undeclared in undeclared_components():
         logger.warning("%s %s", undeclared.problem, undeclared.hint)
+    for executor in executors:
+        unresolved = unresolved_annotation(executor.handler)
+        if unresolved is not None:
+            logger.critical("The worker cannot start: %s", unresolved)
+            raise unresolved
     for closed in closed_scopes(container, [executor.handler.key for executor in executors]):
         if not closed.is_known:
             error = ClosedScopeError(closed.problem, closed.hint)

@@ -156,7 +156,7 @@ def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor])
 
 def _choose_pool(sender: Any, **_: Any) -> None:
     """Put a pool of our own in the place of Celery's, in a worker that has tasks of ours."""
-    if not _has_container(sender.app):
+    if not has_container(sender.app):
         return
     pool_cls = get_implementation(sender.pool_cls)
     # One that somebody else has derived from Celery's is left as it is.
@@ -169,7 +169,7 @@ def _choose_pool(sender: Any, **_: Any) -> None:
 
 def _warn_of_another_app(instance: Any, **_: Any) -> None:
     """Say so where a worker with nothing to do has another app than the container."""
-    if not _has_container(instance.app) and not has_plain_tasks(instance.app):
+    if not has_container(instance.app) and not has_plain_tasks(instance.app):
         logger.warning(
             "This worker has no tasks: its app %r is not the one of the container. "
             "Did you mean app = container.get(Celery), in the module that -A names?",
@@ -177,6 +177,7 @@ def _warn_of_another_app(instance: Any, **_: Any) -> None:
         )
 
 
-def _has_container(app: Celery) -> bool:
+def has_container(app: Celery) -> bool:
+    """Tell whether a container has registered its tasks with an app."""
     steps: Any = app.steps
     return any(isinstance(step, type) and issubclass(step, ContainerStep) for step in steps["worker"])

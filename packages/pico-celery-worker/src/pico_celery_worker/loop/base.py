@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -23,16 +23,39 @@ _T = TypeVar("_T")
 _LONGEST_GOODBYE: Final = 5.0
 
 
-class Waiter(Protocol):
-    """Lets one caller wait until it is woken, as its pool waits."""
+class Waiter(Generic[_T]):
+    """Lets one caller wait for a coroutine's outcome, as its pool waits."""
+
+    _returned: _T
+    _raised: BaseException | None = None
 
     def wait(self) -> None:
         """Wait until `wake` is called, before or after."""
-        ...
+        raise NotImplementedError
 
     def wake(self) -> None:
         """Let `wait` return. Called on the loop."""
-        ...
+        raise NotImplementedError
+
+    async def await_for(self, coroutine: Coroutine[Any, Any, _T]) -> None:
+        """Await a coroutine, keep its outcome, and wake the caller."""
+        try:
+            self._returned = await coroutine
+        except BaseException as error:  # noqa: BLE001  # SystemExit too is the caller's, and would end the loop here
+            self._raised = error
+        self.wake()
+
+    def outcome(self) -> _T:
+        """Return what the coroutine has returned, or raise what it has raised."""
+        error, self._raised = self._raised, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The exception's traceback holds this frame and this waiter: without letting go of the exception
+                # here, each failed task would leave a cycle.
+                del error
+        return self._returned
 
 
 class Host(ABC):
@@ -81,15 +104,14 @@ class Host(ABC):
                 "A task was called synchronously from a coroutine on the worker's event loop, which would wait for "
                 "itself. Await the task's `run` instead, or send it."
             )
-        outcome: _Outcome[_T] = _Outcome()
-        waiter = self._waiter()
+        waiter: Waiter[_T] = self._waiter()
         set_ours = set_canceller.get()
         if interruption is not None and set_ours is not None:
             set_ours(functools.partial(self._call, interruption.cancel))
         context = copy_context()
         context.run(current_task.wait_here)
         name = interruption.label if interruption is not None else None
-        self._start(self._deliver(coroutine, outcome, waiter), name, context)
+        self._start(waiter.await_for(coroutine), name, context)
         interrupted: BaseException | None = None
         while True:
             try:
@@ -105,7 +127,7 @@ class Host(ABC):
                     self._unblock(interruption)
         if interrupted is not None:
             raise interrupted
-        return outcome.result()
+        return waiter.outcome()
 
     def _serve(self) -> None:
         """Run the loop until it is stopped.
@@ -117,17 +139,11 @@ class Host(ABC):
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                logger.error("Something on the event loop raised %r; the loop goes on", error, exc_info=True)
+                logger.error(
+                    "A task or callback on the event loop raised %r; restarting the loop", error, exc_info=True
+                )
             else:
                 return
-
-    @staticmethod
-    async def _deliver(coroutine: Coroutine[Any, Any, _T], outcome: "_Outcome[_T]", waiter: Waiter) -> None:
-        try:
-            outcome.value = await coroutine
-        except BaseException as error:  # noqa: BLE001  # SystemExit too is the caller's, and would end the loop here
-            outcome.error = error
-        waiter.wake()
 
     @staticmethod
     @abstractmethod
@@ -153,7 +169,7 @@ class Host(ABC):
         """Raise CancelledError in a coroutine that holds up the loop, where that is possible."""
 
     @abstractmethod
-    def _waiter(self) -> Waiter: ...
+    def _waiter(self) -> Waiter[Any]: ...
 
     @abstractmethod
     def _join(self) -> None:
@@ -179,26 +195,3 @@ async def cancel_all(lag: LagWatch | None) -> None:
     if tasks:
         await asyncio.wait(tasks, timeout=_LONGEST_GOODBYE)
     await asyncio.get_running_loop().shutdown_asyncgens()
-
-
-class _Outcome(Generic[_T]):
-    """The value or the exception of a coroutine."""
-
-    __slots__ = ("error", "value")
-
-    value: _T
-    error: BaseException | None
-
-    def __init__(self) -> None:
-        self.error = None
-
-    def result(self) -> _T:
-        error, self.error = self.error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                # The exception's traceback holds this frame and this outcome: without letting go of the exception
-                # here, each failed task would leave a cycle.
-                del error
-        return self.value

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from pico_celery_worker.loop import greenlet_state
-from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.base import Host, Waiter
 from pico_celery_worker.loop.watchdog import Native
 
 _T = TypeVar("_T")
@@ -27,9 +27,7 @@ class _LoopSelector(selectors.SelectSelector):
         return super().select(timeout)
 
 
-class _Waiter:
-    __slots__ = ("_event",)
-
+class _Waiter(Waiter[Any]):
     def __init__(self) -> None:
         from eventlet.event import Event
 

@@ -15,7 +15,7 @@ from gevent import hub, monkey
 from gevent.selectors import GeventSelector
 
 from pico_celery_worker.loop import greenlet_state
-from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.base import Host, Waiter
 from pico_celery_worker.loop.cancellation import Interruption
 from pico_celery_worker.loop.watchdog import Native
 
@@ -47,12 +47,10 @@ class _LoopSelector(GeventSelector):  # type: ignore[misc]  # gevent has no type
             self._left_hub = time.monotonic()
 
 
-class _Waiter(hub.Waiter):  # type: ignore[misc]
+class _Waiter(hub.Waiter, Waiter[Any]):  # type: ignore[misc]
     """gevent's own waiter, woken through the hub, as it demands."""
 
-    __slots__ = ()
-
-    wait = hub.Waiter.get
+    wait: Any = hub.Waiter.get
 
     def wake(self) -> None:
         self.hub.loop.run_callback(self.switch, None)  # pyright: ignore[reportAttributeAccessIssue]

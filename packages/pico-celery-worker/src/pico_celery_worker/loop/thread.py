@@ -5,17 +5,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pico_celery_worker.loop.base import Host
+from pico_celery_worker.loop.base import Host, Waiter
 from pico_celery_worker.loop.watchdog import Native
 
 _T = TypeVar("_T")
 
 
-class _Waiter:
-    __slots__ = ("_event",)
-
+class _Waiter(Waiter[Any]):
     def __init__(self) -> None:
         self._event = threading.Event()
 

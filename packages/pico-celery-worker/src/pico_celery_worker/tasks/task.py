@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from celery import Celery, Task
+from celery.app import base as celery_app
 from celery.exceptions import Retry
+from celery.local import PromiseProxy, maybe_evaluate
 
-from pico_celery_core.errors import DeclarationError
-from pico_celery_worker.execution.execution import Executor, Handler
+from pico_celery_core.errors import DeclarationError, DuplicateTaskError
+from pico_celery_core.tracebacks import begin_in_handler
+from pico_celery_worker.execution.execution import Execution, Executor, Handler
 from pico_celery_worker.loop import current_host, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
+from pico_celery_worker.tasks.models import resolve_annotations
 
 
 class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -57,10 +61,14 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task and wait for its value, as Celery does with every task."""
-        if not self.request.called_directly:
-            return self._call(args, kwargs)
-        with current_task.pushed(self, args, kwargs):
-            return self._call(args, kwargs)
+        try:
+            if not self.request.called_directly:
+                return self._call(args, kwargs)
+            with current_task.pushed(self, args, kwargs):
+                return self._call(args, kwargs)
+        except BaseException as error:
+            begin_in_handler(error)
+            raise
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -73,11 +81,6 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             if wanted is not None:
                 super().retry(**wanted.arguments)
             raise
-
-    def wait_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Execute the handler on the process's event loop, and wait for its value."""
-        execution = self.executor.start(self, args, kwargs)
-        return current_host().run(execution.run(), execution.interruption)
 
     def retry(
         self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any
@@ -93,9 +96,10 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             raise _RetryRequestedError({"args": args, "kwargs": kwargs, "exc": exc, **options})
         try:
             return super().retry(args, kwargs, exc, throw, **options)
-        except self.MaxRetriesExceededError as error:
-            if error is not exc:
+        except Exception as error:
+            if isinstance(error, self.MaxRetriesExceededError) and error is not exc:
                 self._hide_arguments(error, args, kwargs)
+            begin_in_handler(error)
             raise
 
     def _has_retries_left(self, max_retries: int | None) -> bool:
@@ -149,8 +153,10 @@ def _only_request(group: BaseExceptionGroup[Any]) -> _RetryRequestedError | None
     return first if others is None else None
 
 
-def register(app: Celery, executor: Executor) -> AsyncTask:
-    """Register a handler with Celery.
+def register(app: Celery, executor: Executor) -> None:
+    """Register a handler with Celery: at once if the app is finalised, else when it will be, as Celery's own tasks are.
+
+    So a container that starts leaves the app as it is, neither configured nor finalised.
 
     Celery composes what it does around a task (autoretry, pydantic) of plain functions, so it is given one; its
     composition is what a message calls, and `run` becomes the coroutine function.
@@ -159,32 +165,47 @@ def register(app: Celery, executor: Executor) -> AsyncTask:
         app: The app that gets the task.
         executor: Runs the handler.
 
-    Returns:
-        The task.
+    Raises:
+        DeclarationError: If the task's `base` cannot be that of an async task.
+        DuplicateTaskError: If the app has another task of this name. Celery's `finalize` raises it if it comes then.
     """
     handler = executor.handler
     function = getattr(handler.cls, handler.method)
     bound = bool(handler.spec.options.get("bind"))
+    task: Any = None
 
     @functools.wraps(function)
     def wait(*args: Any, **kwargs: Any) -> Any:
-        return task.wait_for(args, kwargs)
+        execution = Execution(executor, task, args, kwargs)
+        return current_host().run(execution.run(), execution.interruption)
 
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        return await executor.start(task, (task, *args) if bound else args, kwargs).run()
+        return await Execution(executor, task, (task, *args) if bound else args, kwargs).run()
+
+    def complete() -> None:
+        nonlocal task
+        task = maybe_evaluate(declared)
+        if getattr(task, "executor", None) is not executor:
+            raise DuplicateTaskError(handler.spec.name, f"{task.__module__}.{type(task).__name__}", str(handler))
+        task.called_by_celery, task.run = task.run, run
 
     vars(wait)["__signature__"] = handler.signature
+    if handler.spec.options.get("pydantic"):
+        resolve_annotations(function, wait)
     # Celery merges the arguments of a retry by what `run` takes from a message.
     parameters = list(handler.signature.parameters.values())
     vars(run)["__signature__"] = handler.signature.replace(parameters=parameters[1:] if bound else parameters)
     options = dict(handler.spec.options)
     options["base"] = _base(options.get("base") or app.Task, handler)
-    # Celery's own `shared` would put the task into every other app of the process as well.
-    task: Any = app.task(name=handler.spec.name, lazy=False, shared=False, executor=executor, **options)(wait)
-    task.called_by_celery, task.run = task.run, run
-    registered: AsyncTask = task
-    return registered
+    # Where processes are spawned and not forked, Celery makes a lazy task one of every app of the process.
+    declared: Any = app.task(
+        name=handler.spec.name, lazy=not celery_app.USING_EXECV, shared=False, executor=executor, **options
+    )(wait)
+    if type(declared) is PromiseProxy:
+        declared.__then__(complete)
+    else:
+        complete()
 
 
 def _base(base: Any, handler: Handler) -> Any:

@@ -18,6 +18,7 @@ from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import ContainerStep
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.loop.base import cancel_all
+from pico_celery_worker.tasks.models import unresolved_annotation
 from pico_celery_worker.testing.execution import Deliveries, Results
 
 _P = ParamSpec("_P")
@@ -62,6 +63,7 @@ class TaskRunner:
         timeout: How long `run`, `join` and the end wait for tasks, in seconds.
 
     Raises:
+        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated, as a worker says too.
         TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
 
     Example:
@@ -83,6 +85,9 @@ class TaskRunner:
         self._timeout = timeout
         self._app: Celery = container.get(Celery)
         self._executors: list[Executor] = _executors(self._app, container)
+        self._app.finalize()
+        for unresolved in filter(None, [unresolved_annotation(executor.handler) for executor in self._executors]):
+            raise unresolved
         self._deliveries = Deliveries(self._app)
         self._restore: Callable[[], None] | None = None
 

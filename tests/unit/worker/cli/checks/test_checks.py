@@ -16,6 +16,7 @@ from pico_celery_worker.cli.checks.blocking import blocking_calls
 from pico_celery_worker.cli.inspection import inspect_app
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.containers import module_of
+from tests.unit.worker.tasks import postponed
 
 ERROR, WARNING, INFO = Severity
 
@@ -200,6 +201,12 @@ class TestContracts:
 
 
 class TestHandlers:
+    def test_an_annotation_that_may_be_a_models_and_cannot_be_evaluated(self):
+        (finding,) = findings(app_of(postponed.Model))
+        assert (finding.code, finding.severity) == ("annotation", ERROR)
+        assert finding.where == f"{postponed.__name__}.Model.run"
+        assert finding.problem.startswith("The annotation of its parameter 'order', 'Unseen', cannot be evaluated")
+
     def test_a_bound_handler_that_takes_no_task(self):
         @component(scope="prototype")
         class Tasks:

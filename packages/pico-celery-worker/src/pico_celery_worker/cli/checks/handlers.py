@@ -9,6 +9,7 @@ from pico_celery_worker.cli.checks.blocking import blocking_calls
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.tasks.models import unresolved_annotation
 
 _TAKES_A_TASK: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -27,6 +28,7 @@ def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
     """Look at the container's handlers."""
     for handler in inspection.handlers:
         yield from _bound_without_place(handler)
+        yield from _unresolved(handler)
         yield from _deprecated_options(handler)
         if pool in _CONCURRENT:
             yield from _blocking(handler)
@@ -42,6 +44,13 @@ def _bound_without_place(handler: Handler) -> Iterator[Finding]:
             "With bind=True it gets the task as its first argument, and has no parameter for it after self.",
             "Remove bind=True and inject TaskContext, or add a parameter after self.",
         )
+
+
+def _unresolved(handler: Handler) -> Iterator[Finding]:
+    unresolved = unresolved_annotation(handler)
+    if unresolved is not None:
+        problem = f"{unresolved.problem[0].upper()}{unresolved.problem[1:]}."
+        yield Finding("annotation", Severity.ERROR, str(handler), problem, unresolved.hint)
 
 
 def _deprecated_options(handler: Handler) -> Iterator[Finding]:
