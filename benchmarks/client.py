@@ -19,6 +19,7 @@ from pico_ioc import DictSource, configuration, init
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.workers import EMPTY_DATABASE, empty_database
 from pico_celery import CeleryClient, TaskResult, celery, send_task
 
 QUEUE = "pico-celery-benchmark"
@@ -143,7 +144,7 @@ def importing(rounds: int) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default="redis://localhost:6379/15", help="a Redis database")
+    parser.add_argument("--url", type=empty_database, default="", help=EMPTY_DATABASE)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--waiters", type=int, default=10_000)
     options = parser.parse_args(arguments)

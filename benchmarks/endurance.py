@@ -19,7 +19,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from benchmarks.workers import Subject, memory, running
+from benchmarks.workers import EMPTY_DATABASE, Subject, empty_database, memory, running
 
 # How many of each kind of task stand in a batch.
 OURS = {"quick": 60, "wait": 15, "echo": 5, "fail": 8, "retry": 5, "limit": 2, "group": 3, "progress": 2}
@@ -216,13 +216,14 @@ def plot(loads: Sequence[Load], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--url", default="redis://localhost:6379/14", help="a Redis database, which is emptied")
-    parser.add_argument("--bare-url", default="redis://localhost:6379/15", help="another; empty for no comparison")
+    parser.add_argument("--url", type=empty_database, default="", help=EMPTY_DATABASE)
+    parser.add_argument("--bare-url", type=empty_database, default="", help=f"for Celery: {EMPTY_DATABASE}")
+    parser.add_argument("--alone", action="store_true", help="without Celery beside it")
     parser.add_argument("--plot", type=Path, default=Path("endurance.png"))
     options = parser.parse_args(arguments)
 
     loads = [Load("pico-celery, mixed", OURS, "mixed", options.url)]
-    if options.bare_url:
+    if not options.alone:
         loads.append(Load("Celery, sync tasks", BARE, "bare", options.bare_url))
     endure(loads, options.minutes * 60, samples=max(int(options.minutes * 12), 20))
     for load in loads:

@@ -10,7 +10,18 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import INJECTED, SHARED, Subject, fill, memory, results, running, until
+from benchmarks.workers import (
+    EMPTY_DATABASE,
+    INJECTED,
+    SHARED,
+    Subject,
+    empty_database,
+    fill,
+    memory,
+    results,
+    running,
+    until,
+)
 
 
 def measure(subject: Subject, url: str, count: int) -> tuple[float, float]:
@@ -39,7 +50,7 @@ with app.producer_pool.acquire() as producer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="redis://localhost:6379/15", help="a Redis database, which is emptied")
+    parser.add_argument("--url", type=empty_database, default="", help=EMPTY_DATABASE)
     parser.add_argument("--tasks", type=int, default=10_000)
     options = parser.parse_args(arguments)
 

@@ -13,7 +13,18 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import BARE, INJECTED, SHARED, Subject, fill, processor_time, running, until
+from benchmarks.workers import (
+    BARE,
+    EMPTY_DATABASE,
+    INJECTED,
+    SHARED,
+    Subject,
+    empty_database,
+    fill,
+    processor_time,
+    running,
+    until,
+)
 
 
 def noop_rate(subject: Subject, url: str, count: int, concurrency: int) -> tuple[float, float]:
@@ -48,7 +59,7 @@ def _stored(client: redis.Redis) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default="redis://localhost:6379/15", help="a Redis database, which is emptied")
+    parser.add_argument("--url", type=empty_database, default="", help=EMPTY_DATABASE)
     parser.add_argument("--tasks", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)

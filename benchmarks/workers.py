@@ -1,6 +1,7 @@
 """A worker process, looked at from outside."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import Any
 
 import redis
 from celery import Celery
+
+from tests.servers import temporary_redis
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +55,25 @@ def running(subject: Subject, url: str, concurrency: int) -> Iterator[subprocess
         except subprocess.TimeoutExpired:
             worker.kill()
             worker.wait()
+
+
+EMPTY_DATABASE = "an empty Redis database; without it, of a server that is started"
+
+
+def empty_database(url: str = "") -> str:
+    """Return the URL of an empty Redis database: the given one, or one of a server that is started for it.
+
+    Raises:
+        SystemExit: If the given one is not empty: it is somebody's.
+    """
+    if not url:
+        if not shutil.which("redis-server"):
+            sys.exit("There is no redis-server to start: name an empty Redis database with --url.")
+        return f"{temporary_redis()}/0"
+    with redis.Redis.from_url(url) as client:
+        if client.dbsize():
+            sys.exit("The Redis database that --url names is not empty: name one that is.")
+    return url
 
 
 def fill(url: str, count: int, task: str, *args: Any) -> None:

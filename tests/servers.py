@@ -1,5 +1,6 @@
 """Servers of a test's own: brokers that refuse, hang or come back, on free ports of this machine."""
 
+import os
 import shutil
 import signal
 import socket
@@ -8,11 +9,24 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+import pytest
 import redis
 
-from tests import services
 from tests.waiting import eventually
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test; fail it where the services are said to be there."""
+    if os.environ.get("PICO_CELERY_REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def unreachable(service: str, error: Exception) -> NoReturn:
+    """Skip the test because of a service; fail it where the services are said to be there."""
+    missing(f"{service} is not reachable: {error}")
 
 
 def free_port() -> int:
@@ -155,10 +169,40 @@ def _sees_its_master(port: int) -> bool:
 def own_redis(password: str = "", tls: Sequence[str] = ()) -> Iterator[OwnRedis]:
     """Run a Redis server until the block ends."""
     if shutil.which("redis-server") is None:
-        services.unreachable("redis-server", FileNotFoundError("it is not installed"))
+        unreachable("redis-server", FileNotFoundError("it is not installed"))
     with tempfile.TemporaryDirectory() as folder:
         server = OwnRedis(Path(folder), password, tls)
         try:
             yield server
         finally:
             server.stop()
+
+
+# The pipe of a process whose object is gone would be closed.
+_kept: list["subprocess.Popen[bytes]"] = []
+
+
+def temporary_redis() -> str:
+    """Start a Redis server that ends with this process, however that ends, and keeps nothing: its URL."""
+    port = free_port()
+    # The shell reads from a pipe that only this process writes to, and so notices when it is gone.
+    script = 'redis-server "$@" & cat; kill -9 $!'
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(
+        ["sh", "-c", script, "sh", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the tests, which still need it then
+    )
+    _kept.append(process)
+    with redis.Redis(port=port) as client:
+
+        def answers() -> bool:
+            try:
+                return client.ping()
+            except redis.ConnectionError:
+                return False
+
+        eventually(answers, explain=lambda: f"redis-server {' '.join(options)}")
+    return f"redis://127.0.0.1:{port}"

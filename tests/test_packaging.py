@@ -28,7 +28,7 @@ FIXTURES = {
 }
 
 every_package = pytest.mark.parametrize("name", PACKAGES)
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(180)]
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> str:

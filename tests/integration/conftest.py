@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,20 @@ from tests.integration.workers import running_worker, sender
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs on a shared worker as needing services."""
+    """Mark what runs on a shared worker as needing services, and all but a smoke test as thorough."""
     for item in items:
         if "worker" in getattr(item, "fixturenames", ()):
             item.add_marker("services")
+        if item.path.is_relative_to(_HERE) and not _is_smoke(item):
+            item.add_marker("thorough")
+
+
+_HERE = Path(__file__).parent
+
+
+def _is_smoke(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return item.get_closest_marker("smoke") is not None and str(parameters.get("pool", "gevent")) == "gevent"
 
 
 @pytest.fixture(scope="session", params=POOLS, ids=str)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests import services
-from tests.servers import free_port
+from tests.servers import free_port, unreachable
 
 
 class Network:
@@ -152,7 +152,7 @@ def rabbitmqctl(*arguments: str) -> None:
         pytest.skip("rabbitmqctl is not there, or needs another user")
     done = subprocess.run(["rabbitmqctl", "--quiet", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
-        services.unreachable("rabbitmqctl", RuntimeError(done.stderr or done.stdout))
+        unreachable("rabbitmqctl", RuntimeError(done.stderr or done.stdout))
 
 
 @contextmanager

@@ -63,14 +63,14 @@ def test_ignore(worker: SharedWorker) -> None:
 
 
 def test_soft_time_limit(worker: SharedWorker) -> None:
-    result = worker.send("cleanups.sleep", soft_time_limit=0.2)
+    result = worker.send_with_limit("cleanups.sleep", soft_time_limit=0.2)
     with pytest.raises(SoftTimeLimitExceeded):
         result.get(timeout=30)
     assert worker.records.of(result.id) == ["body", "SoftTimeLimitExceeded", "finally", *HOOKS]
 
 
 def test_hard_time_limit(worker: SharedWorker) -> None:
-    result = worker.send("cleanups.sleep", time_limit=0.2)
+    result = worker.send_with_limit("cleanups.sleep", time_limit=0.2)
     with pytest.raises(TimeLimitExceeded):
         result.get(timeout=30)
     assert result.state == "FAILURE"
@@ -79,7 +79,7 @@ def test_hard_time_limit(worker: SharedWorker) -> None:
 
 
 def test_both_time_limits(worker: SharedWorker) -> None:
-    result = worker.send("cleanups.sleep", soft_time_limit=0.2, time_limit=5)
+    result = worker.send_with_limit("cleanups.sleep", soft_time_limit=0.2, time_limit=20)
     with pytest.raises(SoftTimeLimitExceeded):
         result.get(timeout=30)
     assert worker.records.of(result.id) == ["body", "SoftTimeLimitExceeded", "finally", *HOOKS]

@@ -11,6 +11,8 @@ from celery.result import ResultSet
 from tests.integration.shared import Records
 from tests.integration.workers import running_worker, sender
 
+pytestmark = pytest.mark.smoke
+
 
 def send(app: Celery, name: str, count: int, *args: object) -> ResultSet:
     return ResultSet([app.send_task(name, args) for _ in range(count)], app=app)

@@ -19,7 +19,7 @@ def test_limits_that_are_not_reached_change_nothing(worker: SharedWorker) -> Non
 def test_a_body_that_swallows_its_cancellation_is_closed(worker: SharedWorker) -> None:
     if worker.pool.hard_limit is not Ends.CLEANLY:
         pytest.skip(f"the {worker.pool} pool kills the process")
-    result = worker.send("interruptions.swallow", time_limit=0.2)
+    result = worker.send_with_limit("interruptions.swallow", time_limit=0.2)
     with pytest.raises(TimeLimitExceeded):
         result.get(timeout=30)
     assert worker.records.until(result.id, "finally") == ["body", "swallowed", "finally"]
@@ -42,7 +42,7 @@ def test_asyncio_tasks_that_an_execution_leaves_are_cancelled_and_logged(worker:
 
 
 def test_a_task_revoked_before_it_runs_never_runs(worker: SharedWorker) -> None:
-    result = worker.send("cleanups.succeed", countdown=0.7)
+    result = worker.send("cleanups.succeed", countdown=2)
     worker.app.control.revoke(result.id)
     eventually(lambda: result.state == "REVOKED", explain=lambda: result.state)
     assert worker.records.of(result.id) == []

@@ -16,6 +16,8 @@ from tests.integration.shared import SharedWorker
 from tests.integration.workers import sender
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.smoke
+
 
 def test_values_and_keyword_arguments_arrive(worker: SharedWorker) -> None:
     result = worker.app.send_task("outcomes.echo", [1, "zwei"], {"three": [3.0, None]})

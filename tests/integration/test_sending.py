@@ -12,7 +12,11 @@ from pico_celery import CeleryClient, Sensitive, celery, gather_results, send_ta
 from tests import services
 from tests.integration.workers import Worker, running_worker
 
-pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")]
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.smoke,
+    pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning"),
+]
 
 
 @celery

@@ -17,6 +17,8 @@ import pytest
 CASES = Path(__file__).parent / "cases"
 FILES = sorted(CASES.glob("*.py"))
 
+pytestmark = pytest.mark.thorough
+
 Report = dict[str, dict[int, str]]
 
 

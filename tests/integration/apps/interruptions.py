@@ -16,7 +16,7 @@ class InterruptionTasks:
         self.records = records
         self.context = context
 
-    @task("interruptions.caught", soft_time_limit=0.2)
+    @task("interruptions.caught", soft_time_limit=2)
     async def caught(self) -> str:
         try:
             await asyncio.sleep(30)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 from pico_ioc import UnifiedComponentProxy, component
 
 from pico_celery_client.interceptor import SEND_OPTIONS, CeleryClientInterceptor
+from pico_celery_core import _pico_ioc as access
 from pico_celery_core.errors import DeclarationError, EmptyClientError
 from pico_celery_core.metadata import handlers, stubs
 from pico_celery_core.options import SendOptions, check_send_options
@@ -122,7 +123,7 @@ def with_options(client: _C, /, **options: Unpack[SendOptions]) -> _C:
     # The copy of a container's proxy is the client behind it; the application's own interceptors belong in front again.
     proxy: Any = client
     if isinstance(proxy, UnifiedComponentProxy):
-        return cast("_C", UnifiedComponentProxy(container=proxy._container, target=clone))  # noqa: SLF001
+        return cast("_C", access.same_proxy(proxy, clone))
     return clone
 
 
@@ -132,7 +133,7 @@ def _connect(cls: type, names: list[str]) -> None:
         raise DeclarationError("@celery", cls.__qualname__, problem, hint)
     for name in names:
         stub = getattr(cls, name)
-        if hasattr(stub, "_pico_interceptors_") and not inspect.iscoroutinefunction(stub):
+        if access.has_interceptors(stub) and not inspect.iscoroutinefunction(stub):
             problem = "pico-ioc refuses what it returns, a TaskResult, where @intercepted_by stands on a plain method"
             raise DeclarationError("@celery", stub.__qualname__, problem, "Make the stub `async def`, and await it.")
     _inject_interceptor(cls)

@@ -15,7 +15,7 @@ from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
@@ -36,6 +36,10 @@ class CeleryClientInterceptor(MethodInterceptor):
         store_failures_in_full(app)
         self._app = app
         self._result_class = functools.partial(TaskResult, app=app)
+
+    @functools.cached_property
+    def _timeouts(self) -> Timeouts:
+        return Timeouts.of(self._app)
 
     def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:
         """Send the task that the called method stands for, as `send` does.
@@ -80,7 +84,7 @@ class CeleryClientInterceptor(MethodInterceptor):
         if not stub.is_async:
             return publish_here(self._app, functools.partial(self._send, stub, args, kwargs), options)
         if timeout is None:
-            timeout = seconds(self._app, "pico_publish_timeout")
+            timeout = self._timeouts.publish
         send = functools.partial(self._send, stub, args, kwargs)
         return self._publish(stub.spec.name, send, options, timeout or None)
 

@@ -1,14 +1,21 @@
-"""What pico-ioc keeps private and a task's execution needs all the same. Read in pico-ioc 2.5.2.
+"""The one adapter to what pico-ioc keeps private. Read in pico-ioc 2.5.2.
 
-pico-ioc's own `aget` looks through every new instance twice with `inspect`, which takes as long as all of Celery;
-resolves only the component itself asynchronously, not what it depends on; and forgets the prototypes it made, so nobody
-can clean them up. `resolution` does better, on the same metadata, but some things stand only in private parts: which
-provider a key means and what that provider calls, the instances of a scope, and the object behind a lazy proxy. What is
-used of them is here, and tests/unit/core/test_pico_ioc.py holds each to what the container itself does.
+Three things need it:
+
+- An execution. pico-ioc's own `aget` looks through every new instance twice with `inspect`, which takes as long as all
+  of Celery; resolves only the component itself asynchronously, not what it depends on; and forgets the prototypes it
+  made, so nobody can clean them up. `pico_celery_worker.container` does better, on the same metadata, but some things
+  stand only in private parts: which provider a key means and what that provider calls, the instances of a scope, and
+  the object behind a lazy proxy.
+- Celery's settings. pico-ioc binds a configuration prefix only to a class that lists its fields beforehand, and to
+  either tree or flat sources. Celery's settings are many, and both kinds of source are common.
+- A client with further options, whose proxy needs the container of the one it was copied from.
+
+tests/unit/core/test_pico_ioc.py holds each to what the container itself does.
 """
 
 import inspect
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -177,7 +184,7 @@ def isinstance_of_proxy(instance: Any) -> bool:
 
 def is_intercepted(cls: type) -> bool:
     """Tell whether the container would put a proxy around instances of a class."""
-    return any(getattr(member, "_pico_interceptors_", None) for _, member in inspect.getmembers(cls, inspect.isroutine))
+    return any(has_interceptors(member) for _, member in inspect.getmembers(cls, inspect.isroutine))
 
 
 def marked_methods(cls: type, mark: str) -> Iterator[str]:
@@ -185,6 +192,38 @@ def marked_methods(cls: type, mark: str) -> Iterator[str]:
     for name, member in inspect.getmembers_static(cls):
         if getattr(member, PICO_META, {}).get(mark, _ABSENT) is True:
             yield name
+
+
+def configuration_tree(container: PicoContainer) -> Mapping[str, Any]:
+    """Return the merged tree sources of a container's configuration."""
+    manager: Any = container._config_manager  # noqa: SLF001
+    tree: Mapping[str, Any] = manager._resolver.tree()  # noqa: SLF001
+    return tree
+
+
+def flat_sources(container: PicoContainer) -> list[tuple[Any, str]]:
+    """Return the flat sources of a container's configuration, each with its own prefix."""
+    manager: Any = container._config_manager  # noqa: SLF001
+    sources: Any = manager._flat_config  # noqa: SLF001
+    return [(source, str(vars(source).get("prefix", vars(source).get("_prefix", "")))) for source in sources]
+
+
+def flat_value(container: PicoContainer, name: str) -> str | None:
+    """Return what the flat sources say under a name."""
+    manager: Any = container._config_manager  # noqa: SLF001
+    value: str | None = manager._lookup_flat(name)  # noqa: SLF001
+    return value
+
+
+def same_proxy(proxy: UnifiedComponentProxy, instance: Any) -> UnifiedComponentProxy:
+    """Return a proxy like another, of the same container, around another instance."""
+    container: Any = proxy._container  # noqa: SLF001
+    return UnifiedComponentProxy(container=container, target=instance)
+
+
+def has_interceptors(member: Any) -> bool:
+    """Tell whether `@intercepted_by` stands on a function."""
+    return bool(getattr(member, "_pico_interceptors_", None))
 
 
 def _defaults(function: Any) -> tuple[Any, ...]:

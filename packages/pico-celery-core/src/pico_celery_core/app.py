@@ -9,6 +9,7 @@ from pico_ioc import PicoContainer, factory, provides
 from pico_celery_core.configuration import load_settings, unread_settings
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.settings import CelerySettings
+from pico_celery_core.timeouts import Timeouts
 
 APP_NAME: Final = "pico_celery"
 """The name of an app that is made here."""
@@ -46,6 +47,7 @@ class CeleryFactory:
                 return own
         for unread in unread_settings(container):
             logger.warning("%s %s", unread.problem, unread.hint)
+        Timeouts.read(settings.as_celery())  # raises where one is wrong
         app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
         store_failures_in_full(app)

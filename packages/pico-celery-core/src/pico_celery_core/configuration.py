@@ -12,6 +12,7 @@ from celery.app.defaults import Option
 from celery.utils.text import str_to_list
 from pico_ioc import EnvSource, PicoContainer
 
+from pico_celery_core import _pico_ioc as access
 from pico_celery_core.errors import SettingsError, near_miss
 from pico_celery_core.settings import DECLARED, KNOWN, PREFIX, CelerySettings, meant_setting, with_one_backend
 
@@ -59,7 +60,7 @@ def load_settings(container: PicoContainer) -> CelerySettings:
     if own is not None:
         logger.debug("Celery's settings come from %s", getattr(own, "__qualname__", own))
         return CelerySettings(**_fields(container.get(own)))
-    tree, flat = _read_tree(_tree(container)), _read_flat(_lookup(container))
+    tree, flat = _read_tree(access.configuration_tree(container)), _read_flat(_lookup(container))
     return CelerySettings(**{**with_one_backend(tree), **with_one_backend(flat)})
 
 
@@ -71,7 +72,7 @@ def unread_settings(container: PicoContainer) -> list[UnreadSetting]:
     """
     if _own_class(container) is not None:
         return []
-    tree, lookup = _tree(container), _lookup(container)
+    tree, lookup = access.configuration_tree(container), _lookup(container)
     read = {*(tree.get(PREFIX) or ()), *_read_flat(lookup)}
     if read & {"backend_url", "result_backend"}:
         read |= {"backend_url", "result_backend"}
@@ -99,37 +100,16 @@ def _fields(configured: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(configured).items() if not name.startswith("_")}
 
 
-# pico-ioc 2.5.2 binds a configuration prefix only to a class that lists its fields beforehand, and to either tree or
-# flat sources: with only the other kind at hand, init() fails. Celery's settings are many, and both kinds of source are
-# common. So what the container was given is read from its configuration manager, for which there is no public way.
-# tests/unit/core/test_configuration.py holds it to it.
-
-
-def _tree(container: PicoContainer) -> Mapping[str, Any]:
-    """Return the merged tree sources."""
-    manager: Any = container._config_manager  # noqa: SLF001
-    tree: Mapping[str, Any] = manager._resolver.tree()  # noqa: SLF001
-    return tree
-
-
-def _flat_sources(container: PicoContainer) -> list[tuple[Any, str]]:
-    """Return the flat sources, each with its own prefix."""
-    manager: Any = container._config_manager  # noqa: SLF001
-    sources: Any = manager._flat_config  # noqa: SLF001
-    return [(source, str(vars(source).get("prefix", vars(source).get("_prefix", "")))) for source in sources]
-
-
 def _lookup(container: PicoContainer) -> Callable[[str], str | None]:
     """Return what looks up a setting by its name in the flat sources."""
-    manager: Any = container._config_manager  # noqa: SLF001
     prefixed: list[tuple[Any, str]] = []
-    for source, prefix in _flat_sources(container):
+    for source, prefix in access.flat_sources(container):
         own = _OWN_PREFIX.search(prefix)
         if own is not None:
             prefixed.append((source, "" if own[1] else "_"))
 
     def lookup(name: str) -> str | None:
-        value: str | None = manager._lookup_flat(f"{PREFIX.upper()}_{name.upper()}")  # noqa: SLF001
+        value = access.flat_value(container, f"{PREFIX.upper()}_{name.upper()}")
         values = (source.get(separator + name.upper()) for source, separator in prefixed)
         return value if value is not None else next((value for value in values if value is not None), None)
 
@@ -193,7 +173,7 @@ def _unread_in_tree(tree: Mapping[str, Any]) -> Iterator[_Unread]:
 
 def _unread_in_flat_sources(container: PicoContainer) -> Iterator[_Unread]:
     names = [*_MAYBE_CELERYS, *(name for name in KNOWN if name.startswith(_SURELY_CELERYS))]
-    for source, prefix in _flat_sources(container):
+    for source, prefix in access.flat_sources(container):
         if _OWN_PREFIX.search(prefix):
             continue
         place = "the environment" if isinstance(source, EnvSource) else f"the {type(source).__name__}"
@@ -205,7 +185,7 @@ def _unread_in_flat_sources(container: PicoContainer) -> Iterator[_Unread]:
 
 
 def _misspelt_in_environment(container: PicoContainer) -> Iterator[_Unread]:
-    for source, prefix in _flat_sources(container):
+    for source, prefix in access.flat_sources(container):
         if not isinstance(source, EnvSource):
             continue
         start = prefix if _OWN_PREFIX.search(prefix) else f"{prefix}{PREFIX.upper()}_"

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from celery import Celery
 from celery.app.defaults import NAMESPACES, Option, flatten
 from celery.app.utils import HIDDEN_SETTINGS
 
@@ -14,13 +13,14 @@ from pico_celery_core.errors import SettingsError, near_miss
 PREFIX: Final = "celery"
 
 # Our own, all in seconds; docs/configuration.md says what each is for.
-_PICO_OPTIONS: Final = {
+PICO_OPTIONS: Final[dict[str, Option]] = {
+    "pico_blocked_timeout": Option(30.0, type="float"),
     "pico_cancel_timeout": Option(10.0, type="float"),
     "pico_cleanup_timeout": Option(10.0, type="float"),
     "pico_loop_lag_warning": Option(1.0, type="float"),
     "pico_publish_timeout": Option(10.0, type="float"),
 }
-KNOWN: Final[dict[str, Option]] = {**dict(flatten(NAMESPACES)), **_PICO_OPTIONS}
+KNOWN: Final[dict[str, Option]] = {**dict(flatten(NAMESPACES)), **PICO_OPTIONS}
 DECLARED: Final = ("broker_url", "backend_url", "task_track_started")
 
 # What `Celery(...)` calls them, and too far from their names as settings to be found by likeness.
@@ -82,7 +82,7 @@ class CelerySettings:
         return {
             # Without it Celery 5.7 warns that retrying to connect at start-up is about to need this setting.
             "broker_connection_retry_on_startup": True,
-            **{name: option.default for name, option in _PICO_OPTIONS.items()},
+            **{name: option.default for name, option in PICO_OPTIONS.items()},
             **self.settings,
             "broker_url": self.broker_url,
             "result_backend": self.backend_url,
@@ -110,23 +110,6 @@ def _masked(name: object, value: Any) -> Any:
     if isinstance(value, str):
         return _PARAMETER_SECRETS.sub(rf"\1{_MASK}", _URL_SECRETS.sub(_MASK, value))
     return value
-
-
-def seconds(app: Celery, setting: str) -> float:
-    """Return one of our own settings, also of an app that was not made from `CelerySettings`.
-
-    Args:
-        app: The app.
-        setting: The setting's name.
-
-    Raises:
-        SettingsError: If it is not a number of seconds.
-    """
-    value = app.conf.get(setting, _PICO_OPTIONS[setting].default)
-    try:
-        return float(value or 0)
-    except (TypeError, ValueError):
-        raise SettingsError(setting, f"is {value!r}", "Give a number of seconds.") from None
 
 
 def with_one_backend(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pico_ioc import component
 
 from pico_celery import task
 from pico_celery_core.sensitive import Sensitive
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer import request as module
 from pico_celery_worker.consumer.request import AsyncRequest
 from pico_celery_worker.consumer.unacked import Deliveries
@@ -239,7 +239,7 @@ def test_a_terminated_task_is_waited_for(make, app):
 
     pool.terminate_and_wait = terminate_and_wait
     request.terminate(pool)
-    assert pool.waited == [(77, seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout"))]
+    assert pool.waited == [(77, Timeouts.of(app).termination)]
     assert pool.terminated == []
     assert answers(request) == ["acknowledged"]
     assert state_of(request) == "REVOKED"

@@ -13,7 +13,7 @@ from pico_ioc import PicoContainer, component
 from pico_celery import task
 from pico_celery_core.errors import ClosedScopeError, DeclarationError
 from pico_celery_worker.lifecycle import startup
-from pico_celery_worker.lifecycle.startup import look_for_oversights
+from pico_celery_worker.lifecycle.startup import refuse_to_start, warn_of_oversights
 from tests.unit.worker.applications import application
 from tests.unit.worker.tasks import postponed
 
@@ -59,7 +59,8 @@ def started(caplog: pytest.LogCaptureFixture) -> Iterator[Started]:
         [step] = [step for step in vars(app)["steps"]["worker"] if hasattr(step, "container")]
         caplog.clear()
         with caplog.at_level(logging.WARNING, startup.logger.name):
-            look_for_oversights(SimpleNamespace(app=app, concurrency=2), pool, container, step.executors)
+            refuse_to_start(container, step.executors)
+            warn_of_oversights(SimpleNamespace(app=app, concurrency=2), pool, container, step.executors)
         return [record.getMessage() for record in caplog.records]
 
     yield start
@@ -89,7 +90,7 @@ def test_a_worker_of_plain_tasks_alone(started: Started, make_app, container, ca
     app = make_app()
     app.task(name="plain", shared=False)(plain)
     with caplog.at_level(logging.WARNING, startup.logger.name):
-        look_for_oversights(SimpleNamespace(app=app, concurrency=2), "gevent", container(on=app), [])
+        warn_of_oversights(SimpleNamespace(app=app, concurrency=2), "gevent", container(on=app), [])
     assert not caplog.records
 
 

@@ -13,6 +13,7 @@ from celery.worker.consumer import Consumer
 from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery import task
+from pico_celery.errors import ContainerClosedError
 from pico_celery_worker import loop as hosts
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
@@ -118,6 +119,17 @@ def test_a_worker_that_is_terminated_closes_its_container_too(make):
     assert log == ["made", "opened", "closed"]
 
 
+def test_a_container_that_was_closed_is_refused_when_the_worker_is_made(make, caplog):
+    worker = make()
+    step = worker.step()
+    step.start(worker)
+    step.stop(worker)
+    with pytest.raises(ContainerClosedError, match=r"calling init\(\) in the test or in its fixture"):
+        worker.step()
+    assert "The worker cannot start: The container of this worker was closed" in caplog.text
+    assert log == ["made", "opened", "closed"]
+
+
 def test_without_a_limit_the_loop_is_not_watched(make):
     worker = make(settings={"pico_loop_lag_warning": 0})
     step = worker.step()
@@ -151,7 +163,8 @@ def fail_to_prepare(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=SimpleNamespace(key=Tasks))
+    handler = SimpleNamespace(key=Tasks, spec=SimpleNamespace(options={}))
+    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=handler)
     monkeypatch.setattr(type(step), "executors", [executor])
 
 

@@ -14,7 +14,7 @@ from kombu.pools import ProducerPool
 from pico_celery_client.per_app import PerApp
 from pico_celery_client.publishing.thread_pool import DaemonThreads
 from pico_celery_core.errors import PublishTimeoutError
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 
 Send = Callable[[Mapping[str, Any]], Any]
 """Sends one message with the given options of `send_task`, and returns its result."""
@@ -175,7 +175,7 @@ _producers: Final = PerApp(_new_producers)
 
 
 def _timeouts(app: Celery) -> dict[str, float]:
-    answer = seconds(app, "pico_publish_timeout") or None
+    answer = Timeouts.of(app).publish or None
     kinds: dict[str, dict[str, Any]] = {
         "redis": {"socket_timeout": answer, "socket_connect_timeout": app.conf.broker_connection_timeout},
         "amqp": {"read_timeout": answer, "write_timeout": answer},

@@ -6,8 +6,9 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.unacked import deliveries
-from pico_celery_worker.pools import in_cold_shutdown, termination_timeout
+from pico_celery_worker.pools import in_cold_shutdown
 from pico_celery_worker.pools.job import raised
 from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
 
@@ -73,7 +74,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         """
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
-            kill(self.worker_pid, termination_timeout(self.app))
+            kill(self.worker_pid, Timeouts.of(self.app).termination)
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)

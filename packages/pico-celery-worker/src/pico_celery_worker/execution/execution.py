@@ -11,7 +11,7 @@ from pico_ioc import PicoContainer, PicoError
 from pico_celery_core.contract.signatures import method_signature
 from pico_celery_core.errors import HandlerArgumentsError, ResolutionError
 from pico_celery_core.metadata import TaskSpec
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.execution.scope import TaskScope
 from pico_celery_worker.loop import current_task
@@ -61,14 +61,9 @@ class Executor:
         self.enforces_hard_limits = False
 
     @cached_property
-    def cleanup_timeout(self) -> float:
-        """How long each clean-up hook may take, in seconds."""
-        return seconds(self._app, "pico_cleanup_timeout")
-
-    @cached_property
-    def cancel_timeout(self) -> float:
-        """How long a cancelled handler may take to end, in seconds."""
-        return seconds(self._app, "pico_cancel_timeout")
+    def timeouts(self) -> Timeouts:
+        """How long a cancelled handler and its clean-up may take."""
+        return Timeouts.of(self._app)
 
 
 class Execution:
@@ -92,7 +87,7 @@ class Execution:
         hard = (request.time_limit or task.time_limit) if executor.enforces_hard_limits else None
         self._limits = request.soft_time_limit or task.soft_time_limit, hard
         self._label = f"{executor.handler.spec.name}[{request.id}]"
-        self.interruption = Interruption(self._label, executor.cancel_timeout)
+        self.interruption = Interruption(self._label, executor.timeouts.cancel)
 
     async def run(self) -> Any:
         """Run the handler once.
@@ -109,7 +104,7 @@ class Execution:
         soft_limit, hard_limit = self._limits
         token = current_task.executing.set(self._task)
         try:
-            async with TaskScope(executor.container, self._label, executor.cleanup_timeout) as scope:
+            async with TaskScope(executor.container, self._label, executor.timeouts.cleanup) as scope:
                 return await self.interruption.guard(
                     self._resolve_and_call(scope),
                     soft_limit=soft_limit,

@@ -9,10 +9,11 @@ from celery import Celery
 from click.core import ParameterSource
 from pico_ioc import PicoContainer
 
-from pico_celery_core.errors import ClosedScopeError
+from pico_celery_core.errors import ClosedScopeError, PicoCeleryError
 from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
+from pico_celery_worker.container.shutdown import refuse_closed
 from pico_celery_worker.execution.execution import Executor
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.tasks.models import refuse_unresolved
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,31 @@ logger = logging.getLogger(__name__)
 _MANY: Final = {"gevent": 1000, "eventlet": 1000, "thread": 100}
 
 
-def look_for_oversights(worker: Any, pool: str, container: PicoContainer, executors: Sequence[Executor]) -> None:
+def refuse_to_start(container: PicoContainer, executors: Sequence[Executor]) -> None:
+    """Check that a container's tasks can run. Called where whoever makes a worker gets the error.
+
+    Args:
+        container: The container.
+        executors: What runs its tasks.
+
+    Raises:
+        ContainerClosedError: If the container was closed.
+        ClosedScopeError: If tasks need a component whose scope the container does not know.
+        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
+    """
+    try:
+        refuse_closed(container, "worker")
+        for executor in executors:
+            refuse_unresolved(executor.handler)
+        for closed in closed_scopes(container, _keys(executors)):
+            if not closed.is_known:
+                raise ClosedScopeError(closed.problem, closed.hint)
+    except PicoCeleryError as error:
+        logger.critical("The worker cannot start: %s", error)
+        raise
+
+
+def warn_of_oversights(worker: Any, pool: str, container: PicoContainer, executors: Sequence[Executor]) -> None:
     """Warn of what was probably forgotten.
 
     Args:
@@ -28,10 +53,6 @@ def look_for_oversights(worker: Any, pool: str, container: PicoContainer, execut
         pool: The name of its pool.
         container: Its container.
         executors: What runs its tasks.
-
-    Raises:
-        ClosedScopeError: If tasks need a component whose scope the container does not know.
-        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
     """
     _look_at_pool(worker, pool)
     if not executors and not has_plain_tasks(worker.app):
@@ -43,17 +64,12 @@ def look_for_oversights(worker: Any, pool: str, container: PicoContainer, execut
         )
     for undeclared in undeclared_components():
         logger.warning("%s %s", undeclared.problem, undeclared.hint)
-    for executor in executors:
-        unresolved = unresolved_annotation(executor.handler)
-        if unresolved is not None:
-            logger.critical("The worker cannot start: %s", unresolved)
-            raise unresolved
-    for closed in closed_scopes(container, [executor.handler.key for executor in executors]):
-        if not closed.is_known:
-            error = ClosedScopeError(closed.problem, closed.hint)
-            logger.critical("The worker cannot start: %s", error)
-            raise error
+    for closed in closed_scopes(container, _keys(executors)):
         logger.warning("%s %s", closed.problem, closed.hint)
+
+
+def _keys(executors: Sequence[Executor]) -> list[Any]:
+    return [executor.handler.key for executor in executors]
 
 
 def has_plain_tasks(app: Celery) -> bool:

@@ -11,7 +11,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 from pico_ioc import PicoContainer
 
-from pico_celery_core.settings import seconds
+from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
     prepare_broker,
@@ -20,8 +20,9 @@ from pico_celery_worker.consumer.defaults import (
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
-from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools import pool_name
 
@@ -53,11 +54,14 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
+        refuse_to_start(self.container, self.executors)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
+        self._timeouts = Timeouts.of(self._app)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
+        self._blocked_exit: BlockedExit | None = None
         derive_consumer = symbol_by_name(_DERIVE_CONSUMER)
         parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in (_GEVENT, _EVENTLET))
 
@@ -72,12 +76,13 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         for executor in self.executors:
             # These two end a task themselves when its time is up; the others leave that to nobody.
             executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
-        look_for_oversights(parent, self._pool, self.container, self.executors)
+        warn_of_oversights(parent, self._pool, self.container, self.executors)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
         else:
             self._open()
+            self._end_if_blocked()
         if self._pool in (_GEVENT, _EVENTLET):
             SignalHandlers(self._pool).defer()
 
@@ -99,7 +104,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
 
     def _open(self, **_: Any) -> None:
         host = current_host()
-        longest = seconds(self._app, "pico_loop_lag_warning")
+        longest = self._timeouts.loop_lag_warning
         if longest > 0:
             host.watch(longest)
         try:
@@ -114,9 +119,19 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             self._close()
             raise
 
+    def _end_if_blocked(self) -> None:
+        longest = self._timeouts.blocked
+        if longest > 0:
+            host = current_host()
+            self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
+            host.keep_calling(self._blocked_exit.beat, 1)
+            self._blocked_exit.start()
+
     def _close(self, **_: Any) -> None:
+        if self._blocked_exit is not None:
+            self._blocked_exit.stop()
         try:
-            current_host().run(close(self.container, seconds(self._app, "pico_cleanup_timeout")))
+            current_host().run(close(self.container, self._timeouts.cleanup))
         except Exception:
             logger.exception("Closing the container failed")
         finally:

@@ -4,22 +4,11 @@ from typing import Any
 
 from celery.worker import state
 
-from pico_celery_core.settings import seconds
-
 
 def pool_name(pool_cls: Any) -> str:
     """Return which of Celery's pools a class is, or derives from: "gevent", "prefork", "thread" and so on."""
     modules = (base.__module__ for base in pool_cls.__mro__)
     return next((m.rpartition(".")[2] for m in modules if m.startswith("celery.concurrency.")), "")
-
-
-def termination_timeout(app: Any) -> float:
-    """Return for how long to wait for terminated tasks to end, in seconds.
-
-    Args:
-        app: The worker's app, which says how long they may take to unwind and to clean up.
-    """
-    return seconds(app, "pico_cancel_timeout") + seconds(app, "pico_cleanup_timeout")
 
 
 def in_cold_shutdown() -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from pico_celery_worker.pools import is_shutting_down, termination_timeout
+from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.pools import is_shutting_down
 from pico_celery_worker.pools.job import TaskJob
 
 
@@ -19,7 +20,7 @@ class GreenletPoolMixin:
     @cached_property
     def terminate_timeout(self) -> float:
         """How long terminated tasks may take to end, in seconds."""
-        return termination_timeout(self.app)
+        return Timeouts.of(self.app).termination
 
     def on_apply(
         self,

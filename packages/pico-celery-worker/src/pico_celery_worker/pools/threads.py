@@ -16,7 +16,8 @@ from typing import Any
 from celery.concurrency import thread as celery_thread
 from celery.concurrency.base import apply_target
 
-from pico_celery_worker.pools import is_shutting_down, termination_timeout
+from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.pools import is_shutting_down
 from pico_celery_worker.pools.job import CancellableJob, Jobs
 
 
@@ -36,7 +37,7 @@ class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no t
     @cached_property
     def terminate_timeout(self) -> float:
         """How long terminated tasks may take to end, in seconds."""
-        return termination_timeout(self.app)
+        return Timeouts.of(self.app).termination
 
     def on_apply(
         self,

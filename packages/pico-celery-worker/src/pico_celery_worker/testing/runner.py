@@ -11,14 +11,14 @@ from pico_ioc import PicoContainer
 
 from pico_celery_core.errors import DeclarationError, PicoCeleryError
 from pico_celery_core.metadata import task_spec
-from pico_celery_core.settings import seconds
 from pico_celery_core.testing.memory import Outbox, keep_in_memory
-from pico_celery_worker.container.shutdown import close
+from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.container.shutdown import close, refuse_closed
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import ContainerStep
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.loop.base import cancel_all
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.testing.execution import Deliveries, Results
 
 _P = ParamSpec("_P")
@@ -63,6 +63,7 @@ class TaskRunner:
         timeout: How long `run`, `join` and the end wait for tasks, in seconds.
 
     Raises:
+        ContainerClosedError: If the container was closed, as by an earlier runner.
         DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated, as a worker says too.
         TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
 
@@ -86,8 +87,8 @@ class TaskRunner:
         self._app: Celery = container.get(Celery)
         self._executors: list[Executor] = _executors(self._app, container)
         self._app.finalize()
-        for unresolved in filter(None, [unresolved_annotation(executor.handler) for executor in self._executors]):
-            raise unresolved
+        for executor in self._executors:
+            refuse_unresolved(executor.handler)
         self._deliveries = Deliveries(self._app)
         self._restore: Callable[[], None] | None = None
 
@@ -168,6 +169,7 @@ class TaskRunner:
         await asyncio.to_thread(self.join, timeout)
 
     def _start(self) -> None:
+        refuse_closed(self._container, "TaskRunner")
         with _lock:
             _running.add(self)
         host = current_host()
@@ -190,7 +192,7 @@ class TaskRunner:
                 if self._deliveries.wait(0):
                     current_host().run(cancel_all(None))
                     self._deliveries.wait(self._timeout)
-                current_host().run(close(self._container, seconds(self._app, "pico_cleanup_timeout")))
+                current_host().run(close(self._container, Timeouts.of(self._app).cleanup))
             finally:
                 self._let_go()
 
