@@ -62,7 +62,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
         self._blocked_exit: BlockedExit | None = None
-        derive_consumer = symbol_by_name(_DERIVE_CONSUMER)
+        derive_consumer: Any = symbol_by_name(_DERIVE_CONSUMER)
         parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in (_GEVENT, _EVENTLET))
 
     def include(self, parent: Any) -> bool:
