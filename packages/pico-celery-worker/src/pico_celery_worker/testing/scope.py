@@ -1,6 +1,6 @@
 """task_scope: what a component that is made for an execution needs, in a test that runs no task."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
@@ -80,7 +80,7 @@ async def task_scope(
     redelivered: bool = False,
     parent_id: str | None = None,
     root_id: str | None = None,
-) -> AsyncIterator[OpenTaskScope]:
+) -> AsyncGenerator[OpenTaskScope]:
     """Open the scope "task" in a test, so that a component can be built which asks for `TaskContext` or shares others.
 
     Until its end, `container.aget` builds what is made for an execution, and `TaskContext` says what is given here. A
