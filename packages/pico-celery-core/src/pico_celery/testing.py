@@ -1,4 +1,4 @@
-"""Test doubles: `RecordingCelery` for code that sends tasks, `TaskRunner` for tasks.
+"""Test doubles: `RecordingCelery` for code that sends tasks, `TaskRunner` and `task_scope` for tasks.
 
 The names are listed once, in `testing.pyi`, which type checkers read too.
 """

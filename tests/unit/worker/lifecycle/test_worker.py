@@ -242,6 +242,8 @@ def test_a_newer_container_takes_the_place_of_an_older(make):
 
 def initialised(worker: Any) -> Any:
     signals.worker_init.send(sender=worker)
+    for kind in worker.app.steps["worker"]:
+        kind(worker)
     return worker
 
 

@@ -10,7 +10,6 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 
 from pico_celery_core.timeouts import Timeouts
-from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
     prepare_broker,
@@ -40,6 +39,10 @@ POOLS: Final = {
     "celery.concurrency.thread": "pico_celery_worker.pools.threads:TaskPool",
 }
 
+# Celery's consumer binds `build_tracer` when it is imported. Whatever observes tasks by replacing that, as Sentry does,
+# has until the worker's steps are made to do so: nothing that is imported before may import the consumer.
+_DERIVE_CONSUMER: Final = "pico_celery_worker.consumer.consumer:derive_consumer"
+
 
 class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Holds a container for as long as the worker runs: started before the pool, stopped after it."""
@@ -57,6 +60,8 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
         self._blocked_exit: BlockedExit | None = None
+        derive_consumer: Any = symbol_by_name(_DERIVE_CONSUMER)
+        parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in (_GEVENT, _EVENTLET))
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -162,18 +167,16 @@ def attach(app: Celery, runtime: Runtime) -> None:
 
 
 def _choose_pool(sender: Any, **_: Any) -> None:
-    """Put pool and consumer of our own in the place of Celery's, in a worker that has tasks of ours."""
+    """Put a pool of our own in the place of Celery's, in a worker that has tasks of ours."""
     if runtime_of(sender.app) is None:
         return
     pool_cls = get_implementation(sender.pool_cls)
-    is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
     # One that somebody else has derived from Celery's is left as it is.
     if pool_cls.__module__ in POOLS:
         sender.pool_cls = get_implementation(POOLS[pool_cls.__module__])
-    if is_green:
+    if pool_name(pool_cls) in (_GEVENT, _EVENTLET):
         let_others_run_while_connecting()
     prepare_broker(sender.app)
-    sender.consumer_cls = derive_consumer(symbol_by_name(sender.consumer_cls), is_green)
 
 
 def _warn_of_another_app(instance: Any, **_: Any) -> None:
