@@ -9,6 +9,7 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
+from celery.worker.components import Pool
 from pico_ioc import PicoContainer
 
 from pico_celery_core.timeouts import Timeouts
@@ -18,6 +19,7 @@ from pico_celery_worker.consumer.defaults import (
     prepare_broker,
     prepare_result_backend,
 )
+from pico_celery_worker.consumer.descriptors import fit
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.execution.execution import Executor
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 _GEVENT: Final = "gevent"
 _EVENTLET: Final = "eventlet"
 _PREFORK: Final = "prefork"
+_SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
@@ -46,6 +49,8 @@ POOLS: Final = {
 class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Holds a container for as long as the worker runs: started before the pool, stopped after it."""
 
+    requires = (Pool,)  # which says by then how many tasks there are to be at a time, and makes no room for them yet
+
     container: PicoContainer
     executors: Sequence[Executor]
 
@@ -54,6 +59,8 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
         self._timeouts = Timeouts.of(self._app)
+        if self._pool != _SOLO:
+            fit(parent, has_processes=self._pool == _PREFORK)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
