@@ -87,10 +87,9 @@ def test_a_limit_is_raised_as_far_as_it_has_to_be(limited: Any, app: Celery, cap
     assert "The limit of open files was 1024, and is 1092 now" in caplog.text
 
 
-@pytest.mark.parametrize(("soft", "hard", "refuses"), [(40, 40, False), (30, 40, False), (40, 4096, True)])
-def test_a_worker_that_may_not_runs_fewer_and_says_so(
-    limited: Any, app: Celery, caplog: Any, soft: int, hard: int, refuses: bool
-) -> None:
+@pytest.mark.parametrize("limits", [(40, 40, False), (30, 40, False), (40, 4096, True)])
+def test_a_worker_that_may_not_runs_fewer_and_says_so(limited: Any, app: Celery, caplog: Any, limits: Any) -> None:
+    soft, hard, refuses = limits
     limited(soft, hard).refuses = refuses
     worker = worker_of(app, 1000)
     fit(worker, has_processes=False)

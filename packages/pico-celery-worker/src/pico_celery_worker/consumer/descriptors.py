@@ -68,9 +68,7 @@ def fit(worker: Any, has_processes: bool) -> None:
         return
     needed = _OWN + _KINDS_OF_CONNECTIONS + each
     if tasks < 1:
-        problem = (
-            f"This process may open {limit} files, and a worker needs {needed} at least. Raise the limit: ulimit -n"
-        )
+        problem = f"This process may open {limit} files; a worker needs {needed} at least. Raise the limit (ulimit -n)."
         logger.critical("The worker cannot start: %s", problem)
         raise ImproperlyConfigured(problem)
     logger.warning(
