@@ -9,7 +9,7 @@ UNIT = ROOT / "tests" / "unit"
 FILES = sorted(UNIT.glob("*/**/test_*.py"))
 
 
-def tested(file: Path) -> set[str]:
+def modules_of(file: Path) -> set[str]:
     """Return the modules, or the package, that a test may be of: `test_job.py`, `test_job_fuzz.py` of `job.py`."""
     name = file.relative_to(UNIT).parts[0]
     folder = ROOT / f"packages/pico-celery-{name}/src/pico_celery_{name}" / file.parent.relative_to(UNIT / name)
@@ -20,4 +20,4 @@ def tested(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(UNIT).as_posix())
 def test_a_unit_test_stands_where_its_module_does(file):
-    assert tested(file)
+    assert modules_of(file)
