@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import Terminated
-from celery.worker.request import Request
+from celery.platforms import signals
+from celery.worker.request import TERM_SIGNAME, Request
 
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.unacked import deliveries
@@ -21,6 +22,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._signal = signals.signum(TERM_SIGNAME)
         mask = getattr(self.task, "mask", None)
         if mask:
             self.request_dict.update(mask.over(self.request_dict, self.args, self.kwargs))
@@ -72,12 +74,18 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             pool: The worker's pool.
             signal: For a pool of processes.
         """
+        self._signal = signals.signum(signal or TERM_SIGNAME)
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
             kill(self.worker_pid, Timeouts.of(self.app).termination)
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        # Celery gives the text of what has ended the task, where that comes before the news of its termination.
+        number = self._signal if terminated and not isinstance(signum, int) else signum
+        super()._announce_revoked(reason, terminated, number, expired)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Cancel the task because the worker stops.
