@@ -27,7 +27,7 @@ _ANSWER_TIMEOUT: Final = 10.0
 _CLOSE_TIMEOUT: Final = 4.0
 
 
-class _Deadline:
+class _Limited:
     """Comes before py-amqp's channel and connection: an answer has one limit, whatever else comes meanwhile."""
 
     connection: Any
@@ -46,19 +46,19 @@ class _Deadline:
             return super().close(*args, **options)  # type: ignore[misc]
 
 
-class _Channel(_Deadline, pyamqp.Channel):
+class _Channel(_Limited, pyamqp.Channel):
     """A channel whose consumers are cancelled without waiting for the answer, which is for the receive loop to read."""
 
     def basic_cancel(self, consumer_tag: str, **_: Any) -> Any:
         return super().basic_cancel(consumer_tag, nowait=True)
 
 
-class _Connection(_Deadline, pyamqp.Connection):
+class _Connection(_Limited, pyamqp.Connection):
     Channel = _Channel
 
-    _left: float = (
-        math.inf
-    )  # seconds to wait for answers; what is done about messages that come meanwhile is not counted
+    # For how long answers may still be waited for, in seconds. What is done about other messages meanwhile, such as to
+    # wait for a free slot in the pool, is not counted.
+    _left = math.inf
     _is_silent = False
 
     @contextmanager
