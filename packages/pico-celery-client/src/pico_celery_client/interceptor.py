@@ -108,8 +108,8 @@ class CeleryClientInterceptor(MethodInterceptor):
             return
         self._warned.add(stub.name)
         logger.warning(
-            "%s, which sends %r, is a plain method that was called on a running event loop. The loop stands still while "
-            "it sends: for many seconds if broker or result backend are away. Make it `async def`, and await it.",
+            "%s, which sends %r, is a plain method that was called on a running event loop. The loop stands still "
+            "while it sends: for many seconds if broker or result backend are away. Make it `async def`, and await it.",
             stub.name,
             stub.spec.name,
             stack_info=logger.isEnabledFor(logging.DEBUG),
@@ -118,7 +118,7 @@ class CeleryClientInterceptor(MethodInterceptor):
     def _send(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Any:
         name = stub.spec.name
         try:
-            sent = {**options, "headers": self._headers(options)}
+            sent = self._with_backend(options)
             return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=self._result_class, **sent)
         except EncodeError as error:
             serializer = options.get("serializer") or self._app.conf.task_serializer
@@ -137,11 +137,12 @@ class CeleryClientInterceptor(MethodInterceptor):
             error.add_note(f"{stub.name}, which sends {name!r} {given}, raised this.")
             raise
 
-    def _headers(self, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return a message's headers, with where its result is looked for, so that its worker can tell if in vain."""
-        headers: Mapping[str, Any] | None = options.get("headers")
+    def _with_backend(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have a message say where its result is looked for, so that its worker can tell if that is in vain."""
         address = "" if options.get("ignore_result") else result_backend_address(self._app)
-        return {**(headers or {}), BACKEND_HEADER: address} if address else headers
+        if not address:
+            return options
+        return {**options, "headers": {**(options.get("headers") or {}), BACKEND_HEADER: address}}
 
     def _repr_limits(self) -> dict[str, int]:
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}

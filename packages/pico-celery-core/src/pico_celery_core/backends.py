@@ -1,19 +1,19 @@
 """Where results are kept, in words that sender and worker can compare."""
 
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
-from celery.backends.base import DisabledBackend
 
 BACKEND_HEADER: Final = "pico_result_backend"
 """The header by which a message says where its sender looks for the result."""
 
 _LOCAL: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
+_REDIS: Final = frozenset({"redis", "rediss", "redis+socket", "rediss+socket"})
 
 
 def result_backend_address(app: Celery) -> str:
-    """Return where an app keeps results: kind, server and place on it, without a user or a password.
+    """Return where an app keeps results by its settings: kind, server and place on it, without a user or a password.
 
     Args:
         app: The app.
@@ -26,21 +26,23 @@ def result_backend_address(app: Celery) -> str:
         >>> result_backend_address(Celery(backend="rediss://:secret@cache/1", set_as_current=False))
         'redis://cache:6379/1'
     """
-    backend: Any = app.backend
-    if isinstance(backend, DisabledBackend):
+    backend: Any = app.conf.result_backend
+    if not isinstance(backend, str):
+        return "" if backend is None else str(getattr(backend, "__qualname__", type(backend).__qualname__))
+    if backend.partition("://")[0] == "disabled":
         return ""
-    parameters = getattr(backend, "connparams", None)  # Redis reads parts of its URL from elsewhere
-    if parameters:
-        place = parameters.get("path") or "sentinel"
-        if "host" in parameters:
-            place = f"{_host(parameters['host'])}:{parameters.get('port')}"
-        prefix = getattr(backend, "global_keyprefix", None)
-        return f"redis://{place}/{parameters.get('db')}{f' with the prefix {prefix}' if prefix else ''}"
-    url = str(getattr(backend, "url", None) or app.conf.result_backend or type(backend).__qualname__)
-    parts = urlsplit(url.partition(";")[0])
-    server = f"{_host(parts.hostname)}{f':{parts.port}' if parts.port else ''}" if parts.netloc else ""
-    return f"{parts.scheme}://{server}{parts.path}"
+    parts = urlsplit(backend.partition(";")[0])
+    server = "localhost" if (parts.hostname or "") in _LOCAL else str(parts.hostname)
+    if parts.scheme in _REDIS:
+        return _redis_address(server, parts, app.conf.result_backend_transport_options or {})
+    if not parts.netloc:
+        return f"{parts.scheme}://{parts.path}" if parts.scheme else parts.path
+    return f"{parts.scheme}://{server}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-def _host(name: str | None) -> str:
-    return "localhost" if (name or "") in _LOCAL else str(name)
+def _redis_address(server: str, parts: Any, options: Any) -> str:
+    prefix = options.get("global_keyprefix")
+    after = f" with the prefix {prefix}" if prefix else ""
+    if parts.scheme.endswith("+socket"):
+        return f"redis://{parts.path}/{parse_qs(parts.query).get('virtual_host', ['0'])[0]}{after}"
+    return f"redis://{server}:{parts.port or 6379}/{parts.path.strip('/') or 0}{after}"

@@ -38,7 +38,8 @@ def compare_backends(app: Celery, task: str, headers: Mapping[str, Any]) -> None
     if theirs != ours:
         logger.warning(
             "Task %s was sent by an app that looks for its result in %r, but this worker %s: "
-            "waiting for it would never end. Give both the same backend_url. If these are two names of one place, all is well.",
+            "waiting for it may never end. Give both the same backend_url. "
+            "If these are two names of one place, all is well.",
             task,
             theirs,
             f"stores it in {ours!r}" if ours else "stores none",
