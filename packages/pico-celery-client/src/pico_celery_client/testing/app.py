@@ -39,6 +39,7 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
         **settings: Celery settings that matter to the test, such as `task_serializer`.
 
     Example:
+        >>> import asyncio
         >>> from celery import Celery
         >>> from examples.quickstart.client import OrderClient, Shop
         >>> from pico_celery_client.testing import RecordingCelery
@@ -47,7 +48,9 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
         >>> container = init(modules=["pico_celery", "examples.quickstart.client"], overrides={Celery: celery})
         >>> orders, shop = container.get(OrderClient), container.get(Shop)
         >>> celery.returns(orders.confirm, "It is.")
-        >>> shop.sell(7, "ada@shop.example").get()
+        >>> async def sell() -> str:
+        ...     return await (await shop.sell(7, "ada@shop.example"))
+        >>> asyncio.run(sell())
         'It is.'
         >>> celery.assert_sent(orders.confirm, 7, email="ada@shop.example").options
         {}
