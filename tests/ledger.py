@@ -4,8 +4,9 @@
 
 sends identified tasks with `acks_late` to gevent workers, and meanwhile, at random from the seed, kills, stops and
 pauses workers, cuts the network between them and the broker, or lets it lose what is sent, restarts and stalls the
-broker, and takes the result backend away. In the end, of what was accepted everything has to be finished at least
-once, and what ran twice has to be explained by a fault that struck it.
+broker, takes the result backend away, and has it refuse what is to be stored. In the end, of what was accepted
+everything has to be finished at least once, and its result stored; and what ran twice has to be explained by a fault
+that struck it.
 """
 
 import argparse
@@ -24,14 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, states
 from rich.console import Console
 from rich.table import Table
 
 from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, queue_of
 from tests.integration.workers import Worker
-from tests.servers import OwnRedis, own_redis
+from tests.servers import REFUSALS, OwnRedis, own_redis
 
 VISIBILITY_TIMEOUT = 5
 
@@ -99,6 +100,7 @@ class Account:
         executions: All of them.
         alive: The workers that lived to the end.
         descriptors: Of each of them, open files and connections in the end.
+        stored: Tasks whose success is in the result backend.
         asyncio_tasks: Of each of them, in the end.
         left: Messages that are still in the broker.
     """
@@ -109,6 +111,7 @@ class Account:
     executions: list[Execution] = field(default_factory=list)
     alive: set[int] = field(default_factory=set)
     descriptors: list[int] = field(default_factory=list)
+    stored: set[str] = field(default_factory=set)
     asyncio_tasks: list[int] = field(default_factory=list)
     left: int = 0
 
@@ -117,6 +120,11 @@ class Account:
         """Tasks that were accepted, and never finished."""
         finished = {each.task for each in self.executions if each.outcome == "finished"}
         return [task for task in self.accepted if task not in finished]
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Tasks that were accepted, and of which nobody would hear that they succeeded."""
+        return [task for task in self.accepted if task not in self.stored]
 
     @property
     def unbalanced(self) -> list[Execution]:
@@ -152,6 +160,7 @@ class Account:
         unexplained = self.repeated()[UNEXPLAINED]
         found = [
             (self.lost, f"lost: {self.lost[:5]}"),
+            (self.unanswered, f"without a result: {self.unanswered[:5]}"),
             (unexplained, f"{unexplained} executions that nothing explains"),
             (self.at_once, f"twice at once in one worker: {self.at_once[:5]}"),
             (self.unbalanced, f"not cleaned up once: {self.unbalanced[:5]}"),
@@ -169,6 +178,7 @@ class Account:
             ("tasks accepted", len(self.accepted)),
             ("tasks refused by the broker, as their sender knows", len(self.refused)),
             ("tasks lost", len(self.lost)),
+            ("tasks without a result", len(self.unanswered)),
             None,
             *((f"fault: {kind}", count) for kind, count in sorted(Counter(f.kind for f in self.faults).items())),
             None,
@@ -217,7 +227,7 @@ class Account:
             how = "and the task with it" if earlier.outcome != "finished" else "before it could acknowledge"
             return f"{ends[-1].kind}, {how}"
         # That results wait is the least of what can keep a message from being acknowledged.
-        struck.sort(key=lambda fault: (fault.kind == "result backend gone", -fault.began))
+        struck.sort(key=lambda fault: (fault.kind.startswith("result backend"), -fault.began))
         return struck[0].kind if struck else UNEXPLAINED
 
 
@@ -310,6 +320,7 @@ class Scene:
             ("network refuses", self._refuse),
             ("network loses", self._lose),
             ("result backend gone", lambda: self._for_a_while(self.results.stop, self.results.start)),
+            ("result backend refuses", self._refuse_results),
         ]
         if self.broker is not None:
             choices += [
@@ -338,6 +349,10 @@ class Scene:
 
     def _lose(self) -> None:
         self._for_a_while(self.between.lose, self.between.recover)
+
+    def _refuse_results(self) -> None:
+        error = self.random.choice(REFUSALS)
+        self._for_a_while(lambda: self.results.refuse_writes(error), self.results.take_writes)
 
     def _for_a_while(self, begin: Callable[[], object], end: Callable[[], object]) -> None:
         begin()
@@ -396,6 +411,7 @@ def run(kind: str, tasks: int, rate: float, workers: int, seed: int) -> tuple[Ac
         sending.join()
 
         _wait_until(lambda: not _read(account, folder).lost, _LONGEST_WAIT)
+        _wait_until(lambda: not _read_results(account, results).unanswered, _LONGEST_WAIT)
         for worker in crew.running:
             worker.wait_for_log(r"ready\.", 60)
         account.alive = {worker.process.pid for worker in crew.running}
@@ -454,6 +470,17 @@ def _read(account: Account, folder: Path) -> Account:
             else:
                 known[-1].ended, known[-1].outcome = float(moment), what
     account.executions = [each for known in executions.values() for each in known]
+    return account
+
+
+def _read_results(account: Account, results: OwnRedis) -> Account:
+    """Read what the result backend has."""
+    missing = account.unanswered
+    if missing:
+        with results.client() as client:
+            for task, found in zip(missing, client.mget(f"celery-task-meta-{task}" for task in missing), strict=True):
+                if found and json.loads(found)["status"] == states.SUCCESS:
+                    account.stored.add(task)
     return account
 
 

@@ -26,7 +26,10 @@ def address(url: str | None, **settings: object) -> str:
         ("db+sqlite:///results.db", "db+sqlite:///results.db"),
         ("redis://:12/s3cret@cache/1", "redis://cache:6379/1"),
         ("redis://:s3cret?#@cache/1", "redis://cache:6379/1"),
-        ("db+oracle://user:s3cret@(DESCRIPTION=(HOST=db)(PORT=1521))", "db+oracle://(description=(host=db)(port=1521))"),
+        (
+            "db+oracle://user:s3cret@(DESCRIPTION=(HOST=db)(PORT=1521))",
+            "db+oracle://(description=(host=db)(port=1521))",
+        ),
         ("db+odd://user:s3cret@host:port", "db+odd://"),
         ("rpc://", "rpc://"),
         ("cache+memory://", "cache+memory://"),

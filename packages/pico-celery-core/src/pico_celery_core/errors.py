@@ -12,6 +12,7 @@ __all__ = [
     "CallError",
     "ClientNotConnectedError",
     "ClosedScopeError",
+    "ContainerClosedError",
     "ContractError",
     "ContractFileError",
     "DeclarationError",
@@ -230,6 +231,20 @@ class ClosedScopeError(PicoCeleryError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.problem} {self.hint}"
+
+
+class ContainerClosedError(PicoCeleryError, RuntimeError):
+    """Tasks cannot run with a container that was closed, as its singletons are."""
+
+    def __init__(self, runner: str) -> None:
+        super().__init__(runner)
+        self.runner = runner
+
+    def __str__(self) -> str:
+        return (
+            f"The container of this {self.runner} was closed, as it is when a worker or a TaskRunner stops, and its "
+            "singletons with it. Make a container for each, by calling init() in the test or in its fixture."
+        )
 
 
 class ArgumentEncodingError(PicoCeleryError, TypeError):
