@@ -264,3 +264,46 @@ def test_a_tasks_part_of_a_chord_is_noted_in_the_end(redis_url, monkeypatch):
     monkeypatch.setattr(RedisBackend, "on_chord_part_return", note)
     assert app.backend.on_chord_part_return(Context(id="1", group="2"), states.SUCCESS, 1) == "noted"
     app.close()
+
+
+@pytest.fixture
+def gate(monkeypatch) -> threading.Semaphore:
+    """The one connection that there is, in use."""
+    gate = threading.Semaphore(0)
+    monkeypatch.setattr(module, "_gate", lambda: gate)
+    return gate
+
+
+def test_a_state_that_is_not_final_does_not_wait_long_for_a_connection(store, gate, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_LONGEST_DELAY", 0.01)
+    store.store_result("1", None, states.STARTED)
+    assert store.attempts == []
+    assert "The state STARTED of task 1 cannot be stored, and is left out" in caplog.text
+
+
+def test_a_final_state_waits_for_a_connection_and_gives_it_back(store, gate):
+    storing = threading.Thread(target=store.store_result, args=("1", 7, states.SUCCESS))
+    storing.start()
+    storing.join(0.05)
+    assert store.attempts == []
+    gate.release()
+    storing.join(5)
+    assert store.get_state("1") == states.SUCCESS
+    assert gate.acquire(timeout=5)
+
+
+def test_in_a_cold_shutdown_nothing_waits_for_a_connection(store, gate, monkeypatch):
+    monkeypatch.setattr(module, "_GLANCE", 0.01)
+    monkeypatch.setattr(state, "should_terminate", 0)
+    with pytest.raises(Reject):
+        store.store_result("1", 7, states.SUCCESS)
+    assert store.attempts == []
+
+
+def test_what_is_stored_in_the_midst_of_storing_needs_no_other_connection(store, gate):
+    gate.release()
+    with module._one_attempt():
+        store.store_result("1", 7, states.SUCCESS)
+    assert store.get_state("1") == states.SUCCESS
+    assert gate.acquire(timeout=5)
+    assert not gate.acquire(blocking=False)

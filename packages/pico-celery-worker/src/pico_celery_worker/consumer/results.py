@@ -11,6 +11,7 @@ the task keeps its place in the pool and its message.
 import functools
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -28,6 +29,7 @@ from gevent import Timeout
 from greenlet import getcurrent
 from kombu.exceptions import EncodeError
 
+from pico_celery_worker.consumer.descriptors import most_connections
 from pico_celery_worker.pools import in_cold_shutdown
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 # How often a backend has to refuse one result, and take another state of the same task each time in between, until the
 # fault is taken for the result's: that it is too large, for instance.
 _REFUSALS: Final = 3
+
+# For how long a state that is not final may keep a task from going on, where all connections are in use, in seconds.
+_LONGEST_DELAY: Final = 5.0
 
 # How often the end of the worker is looked for, and that a result still waits is logged, in seconds.
 _GLANCE: Final = 0.5
@@ -121,7 +126,7 @@ class _Outlasting:
             probe = functools.partial(backend.store_result, task_id, None, states.STARTED, request=request)
             return self._persist(f"The result of task {task_id}", store, probe)
         try:
-            with _one_attempt():
+            with _one_attempt(_LONGEST_DELAY):
                 return store()
         except EncodeError:
             raise
@@ -216,14 +221,35 @@ class _Outlasting:
         threading.Thread(target=store_later, name="pico-celery-results", daemon=True).start()
 
 
+@functools.cache
+def _gate() -> threading.BoundedSemaphore:
+    # Made when it is first needed: by then the worker's greenlets have patched what it consists of.
+    return threading.BoundedSemaphore(most_connections())
+
+
 @contextmanager
-def _one_attempt() -> Generator[None]:
-    """Keep Celery from trying again by itself."""
+def _one_attempt(longest: float = math.inf) -> Generator[None]:
+    """Wait for a connection, and keep Celery from trying again by itself.
+
+    Args:
+        longest: How long to wait, in seconds.
+
+    Raises:
+        TimeoutError: If that is not enough, or the worker ends.
+    """
+    if _attempting.get():
+        yield  # a part of what has a connection
+        return
+    gate, until = _gate(), time.monotonic() + longest
+    while not gate.acquire(timeout=min(longest, _GLANCE)):
+        if in_cold_shutdown() or time.monotonic() > until:
+            raise TimeoutError("All connections to the result backend are in use.")
     token = _attempting.set(True)
     try:
         yield
     finally:
         _attempting.reset(token)
+        gate.release()
 
 
 def _is_consumer() -> bool:
