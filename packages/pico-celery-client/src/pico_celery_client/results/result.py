@@ -70,8 +70,8 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             celery.exceptions.TimeoutError: If no value has come in time. The task goes on.
             Exception: What the handler raised.
         """
-        value: _R = super().get(self._limit(timeout), *args, **kwargs)
-        return value
+        value: Any = super().get(self._limit(timeout), *args, **kwargs)
+        return cast("_R", value)
 
     async def wait(self, timeout: float | None = None) -> _R:
         """Wait for the task's value without blocking the event loop.

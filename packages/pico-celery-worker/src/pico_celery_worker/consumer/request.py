@@ -23,7 +23,8 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.ignore_result:
-            compare_backends(self.app, self.name, self.request_dict)
+            app: Any = self.app
+            compare_backends(app, self.name, self.request_dict)
         mask = getattr(self.task, "mask", None)
         if mask:
             self.request_dict.update(mask.over(self.request_dict, self.args, self.kwargs))
