@@ -7,8 +7,11 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
+from celery import chord
 
+from tests import services
 from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
@@ -348,6 +351,94 @@ def the_result_backends_sentinel_has_no_master(_: Station) -> None:
         settings = {"backend_url": sentinel, "result_backend_transport_options": {"master_name": "master"}}
         with station("rabbitmq", results=server.url) as place:
             results_cannot_be_stored(place, between.refuse, between.recover, settings=settings)
+
+
+@on("redis")
+def the_table_of_the_result_backend_is_away(_: Station) -> None:
+    with services.postgres_database() as url, station("rabbitmq") as place:
+        settings = {"backend_url": f"db+{url.replace('postgresql:', 'postgresql+psycopg:')}"}
+
+        def execute(statement: str) -> Any:
+            with psycopg.connect(url, autocommit=True) as connection:
+                return connection.execute(statement)
+
+        def mend() -> None:
+            execute("DROP TABLE IF EXISTS celery_taskmeta")
+            execute("ALTER TABLE away RENAME TO celery_taskmeta")
+
+        def states() -> list[tuple[str, ...]]:
+            with psycopg.connect(url) as connection:
+                return connection.execute("SELECT status FROM celery_taskmeta").fetchall()
+
+        with place.worker(settings=settings) as worker:
+            place.until("began", place.send("late", "key"))
+            execute("ALTER TABLE celery_taskmeta RENAME TO away")
+            tasks = [place.send("late", "key") for _ in range(3)]
+            place.until("began", *tasks)
+            place.let_go("key")
+            place.until("cleaned up", *tasks)
+            worker.wait_for_log("cannot be stored in")
+            mend()
+            eventually(lambda: states() == [("SUCCESS",)] * 4, 60, states)
+            assert worker.stop() == 0
+            assert [place.of(task) for task in tasks] == [FINISHED] * 3
+
+
+def a_cold_shutdown_does_not_wait_for_results(pool: str) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place:
+        with place.worker(pool=pool) as worker:
+            tasks = [place.send("late", "key") for _ in range(3)]
+            place.until("began", *tasks)
+            server.refuse_writes("OOM")
+            place.let_go("key")
+            place.until("cleaned up", *tasks)
+            worker.wait_for_log("cannot be stored in")
+            assert worker.stop(signal.SIGQUIT) == 0
+        server.take_writes()
+        with place.worker():
+            place.until("cleaned up", *tasks, count=2)
+            eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"})
+
+
+@on("redis")
+def a_cold_shutdown_gives_back_what_cannot_be_stored(_: Station) -> None:
+    a_cold_shutdown_does_not_wait_for_results("gevent")
+
+
+@on("redis")
+def a_cold_shutdown_gives_back_what_cannot_be_stored_on_threads(_: Station) -> None:
+    a_cold_shutdown_does_not_wait_for_results("threads")
+
+
+@on("redis")
+def a_result_that_waits_is_not_over_its_tasks_time_limit(_: Station) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
+        server.refuse_writes("OOM")
+        task = place.send("late", "key", time_limit=2)
+        place.let_go("key")
+        place.until("cleaned up", task)
+        worker.wait_for_log("cannot be stored in")
+        time.sleep(3)  # nothing tells of a limit that has no effect
+        server.take_writes()
+        eventually(lambda: place.state(task) == "SUCCESS", 60)
+        assert worker.stop() == 0
+        assert place.of(task) == FINISHED
+
+
+@on("redis")
+def a_chord_goes_on_when_its_parts_can_be_stored(_: Station) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
+        late = place.app.signature("endurance.late", ("key",), immutable=True)
+        body = chord([late, late])(late)
+        parts = [part.id for part in body.parent.results]
+        place.until("began", *parts)
+        server.refuse_writes("OOM")
+        place.let_go("key")
+        place.until("cleaned up", *parts)
+        worker.wait_for_log("cannot be stored in")
+        server.take_writes()
+        eventually(lambda: place.state(body.id) == "SUCCESS", 60)
+        assert worker.stop() == 0
 
 
 @pytest.mark.services

@@ -1,7 +1,10 @@
 """How a worker ends by a signal: what its tasks, their messages and its singletons come to, and how soon."""
 
+import re
 import signal
+import tempfile
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,6 +211,26 @@ def a_handler_that_holds_up_the_loop_delays_the_end_by_as_much(place: Station) -
         assert worker.stop(signal.SIGQUIT, PROMPTLY + 3) == 0
         assert place.of(held) == CANCELLED
         assert_resources_closed(place)
+
+
+@on("redis", "rabbitmq")
+def a_worker_that_is_held_up_for_ever_ends_all_the_same(place: Station) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        blocking, begun = "", 0
+        for pool in ("gevent", "eventlet", "threads", "solo"):
+            with place.worker(pool=pool, settings={"pico_blocked_timeout": 2}) as worker:
+                # RabbitMQ gives the next worker at once what this one had.
+                if place.kind == "redis" or not blocking:
+                    blocking, begun = place.send("block_until", str(file)), 0
+                begun += 1
+                place.until("began", blocking, count=begun)
+                assert worker.stop(signal.SIGTERM, PROMPTLY) == 1
+                assert re.search(
+                    rf"asked to stop, but .* held up by task endurance\.block_until\[{blocking}\]", worker.log
+                )
+                assert "_wait_for_file(Path(path))" in worker.log
+                assert "pico_blocked_timeout" in worker.log
 
 
 def cancels_and_puts_back(place: Station, pool: str, count: int = 2) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "CallError",
     "ClientNotConnectedError",
     "ClosedScopeError",
+    "ContainerClosedError",
     "ContractError",
     "ContractFileError",
     "DeclarationError",
@@ -232,6 +233,20 @@ class ClosedScopeError(PicoCeleryError, ValueError):
         return f"{self.problem} {self.hint}"
 
 
+class ContainerClosedError(PicoCeleryError, RuntimeError):
+    """Tasks cannot run with a container that was closed, as its singletons are."""
+
+    def __init__(self, runner: str) -> None:
+        super().__init__(runner)
+        self.runner = runner
+
+    def __str__(self) -> str:
+        return (
+            f"The container of this {self.runner} was closed, as it is when a worker or a TaskRunner stops, and its "
+            "singletons with it. Make a container for each, by calling init() in the test or in its fixture."
+        )
+
+
 class ArgumentEncodingError(PicoCeleryError, TypeError):
     """An argument cannot be encoded by the task's serializer; nothing was sent."""
 
@@ -311,7 +326,8 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"Task {self.task_id} had no result after {self.timeout:g} s. It may be queued, running, or unknown to "
-            "any worker; it was not cancelled."
+            "any worker, or its worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and "
+            "that both have the same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
         )
 
 

@@ -185,13 +185,25 @@ def check_send_options(where: str, options: Mapping[str, Any], *others: Mapping[
 def merged_send_options(*options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options of which the later win, with those stamps only that `stamped_headers` still names.
 
+    Mappings and lists in them are copies, for Celery and what instruments it change them: Sentry takes its own entries
+    out of `headers`.
+
     Example:
         >>> merged_send_options({"stamped_headers": ["trace"], "trace": 1}, {"stamped_headers": ["user"], "user": 2})
         {'stamped_headers': ['user'], 'user': 2}
     """
     merged = {name: value for given in options for name, value in given.items()}
     stamps = _stamps(merged)
-    return {name: value for name, value in merged.items() if name in _KNOWN or name in stamps}
+    return {name: _copied(value) for name, value in merged.items() if name in _KNOWN or name in stamps}
+
+
+def _copied(value: Any) -> Any:
+    # Signatures are of a class of their own, and have state that their copies share.
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_copied(item) for item in value]
+    return value
 
 
 def missing_stamp(options: Mapping[str, Any]) -> str:

@@ -5,7 +5,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+from pico_celery_core.contract.signatures import message_signature
 from pico_celery_core.errors import ClientNotConnectedError
+from pico_celery_core.sensitive import is_sensitive
+from pico_celery_core.tracebacks import drop_frames
 
 # Under this name a client holds what sends for it. `@celery` lets the container put it there.
 INTERCEPTOR: Final = "_pico_celery_interceptor"
@@ -28,16 +31,28 @@ def sender(stub: Callable[..., Any]) -> Callable[..., Any]:
             raise ClientNotConnectedError(type(client).__qualname__, stub.__name__)
         return interceptor.send(client, stub, args, kwargs)
 
+    def hide_arguments(error: BaseException) -> None:
+        if any(is_sensitive(parameter.annotation) for parameter in message_signature(stub).parameters.values()):
+            drop_frames(error)
+
     if inspect.iscoroutinefunction(stub):
 
         @functools.wraps(stub)
         async def asend(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return await call(self, args, kwargs)
+            try:
+                return await call(self, args, kwargs)
+            except BaseException as error:
+                hide_arguments(error)
+                raise
 
         return asend
 
     @functools.wraps(stub)
     def send(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return call(self, args, kwargs)
+        try:
+            return call(self, args, kwargs)
+        except BaseException as error:
+            hide_arguments(error)
+            raise
 
     return send

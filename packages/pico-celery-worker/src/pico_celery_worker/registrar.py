@@ -15,8 +15,9 @@ from pico_celery_core.metadata import handlers
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
 from pico_celery_worker.execution.execution import Executor, Handler
-from pico_celery_worker.lifecycle.worker import attach, has_container
+from pico_celery_worker.lifecycle.worker import attach
 from pico_celery_worker.tasks.compatibility import refuse_contradictions
+from pico_celery_worker.tasks.runtime import Runtime, runtime_of
 from pico_celery_worker.tasks.task import AsyncTask, register
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class PicoTaskRegistrar:
             if handler.key is handler.cls:  # rather than one of the interfaces that it is provided as
                 found[handler.spec.name] = handler
         refuse_contradictions(self._container, found)
-        if has_container(self._app):
+        if runtime_of(self._app) is not None:
             self._app.finalize()  # so that the tasks of the older container are there, and can make way
         singletons = AsyncSingletons(self._container)
         executors = []
@@ -67,7 +68,7 @@ class PicoTaskRegistrar:
             plan = Plan(self._container, handler.key, singletons)
             executors.append(Executor(self._container, self._app, handler, plan))
             register(self._app, executors[-1])
-        attach(self._app, self._container, executors)
+        attach(self._app, Runtime(self._container, executors))
         logger.debug("Registered %d tasks: %s", len(found), ", ".join(sorted(found)))
 
     def _handlers(self) -> Iterator[Handler]:

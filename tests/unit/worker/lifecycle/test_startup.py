@@ -13,7 +13,8 @@ from pico_ioc import PicoContainer, component
 from pico_celery import task
 from pico_celery_core.errors import ClosedScopeError, DeclarationError
 from pico_celery_worker.lifecycle import startup
-from pico_celery_worker.lifecycle.startup import look_for_oversights
+from pico_celery_worker.lifecycle.startup import refuse_to_start, warn_of_oversights
+from pico_celery_worker.tasks.runtime import Runtime, runtime_of
 from tests.unit.worker.applications import application
 from tests.unit.worker.tasks import postponed
 
@@ -56,10 +57,12 @@ def started(caplog: pytest.LogCaptureFixture) -> Iterator[Started]:
         container: PicoContainer = application(*components, settings=settings)
         app: Celery = container.get(Celery)
         apps.append(app)
-        [step] = [step for step in vars(app)["steps"]["worker"] if hasattr(step, "container")]
+        runtime = runtime_of(app)
+        assert runtime is not None
         caplog.clear()
         with caplog.at_level(logging.WARNING, startup.logger.name):
-            look_for_oversights(SimpleNamespace(app=app, concurrency=2), pool, container, step.executors)
+            refuse_to_start(runtime)
+            warn_of_oversights(SimpleNamespace(app=app, concurrency=2), pool, runtime)
         return [record.getMessage() for record in caplog.records]
 
     yield start
@@ -89,7 +92,7 @@ def test_a_worker_of_plain_tasks_alone(started: Started, make_app, container, ca
     app = make_app()
     app.task(name="plain", shared=False)(plain)
     with caplog.at_level(logging.WARNING, startup.logger.name):
-        look_for_oversights(SimpleNamespace(app=app, concurrency=2), "gevent", container(on=app), [])
+        warn_of_oversights(SimpleNamespace(app=app, concurrency=2), "gevent", Runtime(container(on=app), []))
     assert not caplog.records
 
 

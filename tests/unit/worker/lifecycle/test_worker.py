@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +14,16 @@ from celery.worker.consumer import Consumer
 from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery import task
+from pico_celery.errors import ContainerClosedError
 from pico_celery_worker import loop as hosts
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
 from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle import worker as lifecycle
-from pico_celery_worker.lifecycle.worker import POOLS, ContainerStep, attach
+from pico_celery_worker.lifecycle.worker import POOLS, WorkerStep, attach
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools.gevent import TaskPool
+from pico_celery_worker.tasks.runtime import Runtime
 from tests.unit.worker.applications import application
 
 log: list[str] = []
@@ -58,11 +61,13 @@ class Worker:
         self.consumer_cls: Any = "celery.worker.consumer:Consumer"
         self.steps: list[Any] = [object()]
         self.autoscale: Any = None
+        self.concurrency = self.min_concurrency = 2
+        self.max_concurrency = None
         self.pool: Any = None
         vars(self).update(attributes)
 
     def step(self) -> Any:
-        [kind] = [kind for kind in self.app.steps["worker"] if issubclass(kind, ContainerStep)]
+        [kind] = [kind for kind in self.app.steps["worker"] if issubclass(kind, WorkerStep)]
         return kind(self)
 
 
@@ -78,7 +83,7 @@ def make() -> Iterator[Callable[..., Worker]]:
 
     yield make
     for signal in (signals.worker_process_init, signals.worker_process_shutdown):
-        assert not [receiver for receiver in signal.receivers or () if "ContainerStep" in repr(receiver)]
+        assert not [receiver for receiver in signal.receivers or () if "WorkerStep" in repr(receiver)]
     for app in apps:
         app.close()
     close_host()
@@ -118,6 +123,17 @@ def test_a_worker_that_is_terminated_closes_its_container_too(make):
     assert log == ["made", "opened", "closed"]
 
 
+def test_a_container_that_was_closed_is_refused_when_the_worker_is_made(make, caplog):
+    worker = make()
+    step = worker.step()
+    step.start(worker)
+    step.stop(worker)
+    with pytest.raises(ContainerClosedError, match=r"calling init\(\) in the test or in its fixture"):
+        worker.step()
+    assert "The worker cannot start: The container of this worker was closed" in caplog.text
+    assert log == ["made", "opened", "closed"]
+
+
 def test_without_a_limit_the_loop_is_not_watched(make):
     worker = make(settings={"pico_loop_lag_warning": 0})
     step = worker.step()
@@ -140,19 +156,20 @@ def test_it_is_told_how_the_loop_does(make):
 def test_a_worker_whose_tasks_cannot_be_made_does_not_start(make, monkeypatch, caplog):
     worker = make()
     step = worker.step()
-    fail_to_prepare(step, monkeypatch)
+    fail_to_prepare(step)
     with pytest.raises(OSError, match="no disk"):
         step.start(worker)
     assert "The worker cannot start: no disk" in caplog.text
     assert hosts._host is None
 
 
-def fail_to_prepare(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def fail_to_prepare(step: Any) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=SimpleNamespace(key=Tasks))
-    monkeypatch.setattr(type(step), "executors", [executor])
+    handler = SimpleNamespace(key=Tasks, spec=SimpleNamespace(options={}))
+    executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=handler)
+    step._runtime = replace(step._runtime, executors=[executor])
 
 
 def test_a_container_that_cannot_be_closed_is_logged(make, monkeypatch, caplog):
@@ -186,7 +203,7 @@ def test_a_prefork_child_that_cannot_make_what_tasks_need_lives(make, monkeypatc
     worker = make("prefork")
     step = worker.step()
     step.start(worker)
-    fail_to_prepare(step, monkeypatch)
+    fail_to_prepare(step)
     step._open()
     assert "This process cannot make what its tasks need, and tries again with each: no disk" in caplog.text
     step.stop(worker)
@@ -207,7 +224,7 @@ def test_hard_time_limits_are_enforced_where_the_pool_does_not(make, pool, enfor
     worker = make(pool)
     step = worker.step()
     step.start(worker)
-    assert [executor.enforces_hard_limits for executor in step.executors] == [enforces]
+    assert [executor.enforces_hard_limits for executor in step._runtime.executors] == [enforces]
     step.stop(worker)
 
 
@@ -221,13 +238,14 @@ def test_pools_of_many_tasks_share_a_result_backend(make, pool, shares):
 def test_a_newer_container_takes_the_place_of_an_older(make):
     worker = make()
     older = worker.step()
-    attach(worker.app, older.container, [])
-    assert type(worker.step()) is not type(older)
-    assert worker.step().executors == []
+    attach(worker.app, Runtime(older._runtime.container, []))
+    assert worker.step()._runtime.executors == []
 
 
 def initialised(worker: Any) -> Any:
     signals.worker_init.send(sender=worker)
+    for kind in worker.app.steps["worker"]:
+        kind(worker)
     return worker
 
 
@@ -290,7 +308,7 @@ def test_a_worker_without_tasks_of_ours_is_left_alone(make):
 
 
 def test_celerys_step_is_what_ours_is():
-    assert issubclass(ContainerStep, bootsteps.StartStopStep)
+    assert issubclass(WorkerStep, bootsteps.StartStopStep)
 
 
 @pytest.mark.parametrize(("pool", "starts"), [("gevent", True), ("threads", True), ("prefork", True), ("solo", False)])

@@ -721,5 +721,37 @@ def who_blocks_is_not_interrupted_in_the_place_of_another() -> None:
         assert waiting.dead
 
 
+def what_holds_up_the_loop_is_shown_with_the_coroutine_that_has_begun_it() -> None:
+    with _host() as host:
+        native, told = host.native(), []
+
+        def hold_up_natively() -> None:
+            seen = native.new_lock()
+            seen.acquire()
+            native.start_thread(lambda: (told.append(host.held_up_by()), seen.release()), ())
+            seen.acquire()  # a native lock: nothing else runs on this thread
+
+        async def begin_it() -> None:
+            threading.Thread(target=hold_up_natively).start()
+
+        host.run(begin_it())
+        thread, _, coroutine = told[0].partition("while the task waits for it here:")
+        assert "in hold_up_natively" in thread
+        assert "in begin_it" in coroutine
+
+
+def what_is_called_again_and_again_is_called_while_a_coroutine_blocks_the_loop() -> None:
+    with _host() as host:
+        calls: list[float] = []
+        host.keep_calling(lambda: calls.append(time.monotonic()), 0.01)
+
+        async def block() -> None:
+            before = len(calls)
+            while len(calls) < before + 3:
+                time.sleep(0.01)  # noqa: ASYNC251
+
+        host.run(block())
+
+
 def _greenlets() -> int:
     return sum(isinstance(found, greenlet.greenlet) and not found.dead and bool(found) for found in gc.get_objects())

@@ -266,3 +266,27 @@ def test_a_forked_child_makes_a_host_of_its_own_and_leaves_its_parents_alone(no_
     assert parents.run(give("alive")) == "alive"
     close_host()
     parents.close()
+
+
+def test_what_is_called_again_and_again_is_called_on_the_loop(host):
+    called = threading.Event()
+    loops = []
+
+    def call() -> None:
+        loops.append(asyncio._get_running_loop())
+        if len(loops) == 3:
+            called.set()
+
+    host.keep_calling(call, 0.001)
+    assert called.wait(20)
+    assert set(loops) == {host.loop}
+
+
+def test_what_the_thread_of_the_loop_is_at_is_said(host):
+    async def block() -> str:
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(host.held_up_by).result()
+
+    told = host.run(block())
+    assert told.startswith("task ")
+    assert "in block" in told

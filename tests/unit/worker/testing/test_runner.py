@@ -20,7 +20,7 @@ from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery_client import CeleryClient, TaskResult, celery, gather_results, with_options
 from pico_celery_core import send_task, task
-from pico_celery_core.errors import HandlerArgumentsError, HandlerExitError
+from pico_celery_core.errors import ContainerClosedError, HandlerArgumentsError, HandlerExitError
 from pico_celery_worker import PicoTaskRegistrar, TaskContext
 from pico_celery_worker import loop as hosts
 from pico_celery_worker.testing import TaskRunner, TasksStillRunError
@@ -421,6 +421,15 @@ def test_the_end_waits_for_tasks_then_closes_the_container(container, orders, jo
     with TaskRunner(container):
         orders.archive(7)
     assert journal == ["connected", "archived 7", "unit ended", "journal closed"]
+
+
+def test_a_container_that_a_runner_has_closed_is_refused(container):
+    runner = TaskRunner(container)
+    with runner:
+        pass
+    for again in (runner, TaskRunner(container)):
+        with pytest.raises(ContainerClosedError, match="container of this TaskRunner was closed"):
+            again.__enter__()
 
 
 def test_nothing_is_left_running(container, orders):

@@ -153,7 +153,7 @@ def listener_for(app: Celery) -> Listener:
 
 def _kind_for(backend: Any) -> type[Listener]:
     kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
-    # Sentinel and cluster, which derive from it, find their servers in ways of their own: they are polled.
+    # Sentinel, which derives from it, finds its servers in a way of its own: it is polled.
     if kind == "celery.backends.redis.RedisBackend":
         from pico_celery_client.results.redis import RedisListener
 

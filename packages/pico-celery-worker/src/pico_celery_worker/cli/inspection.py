@@ -14,8 +14,8 @@ from pico_celery_core import _pico_ioc as access
 from pico_celery_core.contract.signatures import message_signature
 from pico_celery_worker.container.singletons import AsyncSingletons, dependencies_of
 from pico_celery_worker.execution.execution import Handler
-from pico_celery_worker.lifecycle.worker import ContainerStep
 from pico_celery_worker.tasks.compatibility import Stub, stubs_of
+from pico_celery_worker.tasks.runtime import runtime_of
 from pico_celery_worker.tasks.task import AsyncTask
 
 
@@ -150,9 +150,8 @@ class Inspection:
 
 def inspect_app(app: Celery) -> Inspection | None:
     """Look at an app; None where no container of pico-celery is behind it."""
-    steps = [step for step in vars(app)["steps"]["worker"] if isinstance(step, type)]
-    container = next((step.container for step in steps if issubclass(step, ContainerStep)), None)
-    return None if container is None else Inspection(app, container)
+    runtime = runtime_of(app)
+    return None if runtime is None else Inspection(app, runtime.container)
 
 
 def qualified(cls: type) -> str:

@@ -6,6 +6,7 @@ In what it logs of messages that no task takes, which are shown whole, and in th
 import functools
 import logging
 import re
+import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,6 +15,7 @@ from celery import Celery
 from kombu.exceptions import DecodeError
 
 from pico_celery_core.sensitive import MASK
+from pico_celery_core.tracebacks import drop_frames
 from pico_celery_worker.tasks.masking import HIDDEN, is_masked
 from pico_celery_worker.tasks.task import AsyncTask
 
@@ -53,7 +55,7 @@ class UntakenMessages:
         def handle(body: Any, message: Any, *args: Any) -> Any:
             if self.are_shown(message):
                 return show(body, message, *args)
-            with _without_arguments(message):
+            with _without_arguments(message, *args):
                 return show(MASK, message, *args)
 
         return handle
@@ -69,7 +71,7 @@ class UntakenMessages:
         def handle(message: Any, error: Any) -> Any:
             if self.are_shown(message):
                 return show(message, error)
-            with _without_arguments(message):
+            with _without_arguments(message, error):
                 body, message.body = message.body, MASK
                 try:
                     return show(message, DecodeError(str(error)))
@@ -93,7 +95,12 @@ def _task_of(message: Any) -> str:
 
 
 @contextmanager
-def _without_arguments(message: Any) -> Generator[None]:
+def _without_arguments(message: Any, *given: Any) -> Generator[None]:
+    # What is logged along with it has the body in its frames, and so may what it comes of have it in its text.
+    for error in (sys.exc_info()[1], *given):
+        if isinstance(error, Exception):
+            drop_frames(error)
+            error.__cause__, error.__suppress_context__ = None, True
     headers = message.headers
     if isinstance(headers, Mapping):
         message.headers = {**headers, **{name: text for name, text in HIDDEN.items() if name in headers}}

@@ -13,6 +13,7 @@ from typing import Any
 from pico_ioc import PicoContainer
 
 from pico_celery_core import _pico_ioc as access
+from pico_celery_core.errors import ContainerClosedError
 from pico_celery_worker.container.cleanup import clean_up, hooks_of
 from pico_celery_worker.container.singletons import AsyncSingletons
 
@@ -32,6 +33,20 @@ async def close(container: PicoContainer, timeout: float) -> None:
     finally:
         with access.cleaned_up(container):
             await container.ashutdown()
+
+
+def refuse_closed(container: PicoContainer, runner: str) -> None:
+    """Check that a container was not closed.
+
+    Args:
+        container: The container.
+        runner: What is to run its tasks.
+
+    Raises:
+        ContainerClosedError: If it was.
+    """
+    if container.container_id not in PicoContainer.all_containers():
+        raise ContainerClosedError(runner)
 
 
 def _factories(container: PicoContainer) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from greenlet import getcurrent
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 class SignalHandlers:
@@ -31,11 +31,11 @@ class SignalHandlers:
 
     def defer(self) -> None:
         """Put a greenlet between each signal and its handler, unless there is one, and let signals come."""
-        for number in _SIGNALS:
+        for number in STOP_SIGNALS:
             handler = signal.getsignal(number)
             if callable(handler) and not isinstance(handler, _Deferred):
                 signal.signal(number, _Deferred(self, handler))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def handle(self, handler: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
         """Run a handler. What it raises is meant for the main greenlet, as it would be without gevent."""
@@ -53,6 +53,6 @@ class _Deferred:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         # Celery's handlers install others, for the next signal, before they wait. That one is kept back until there is
         # a greenlet between it and them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         self._handlers.spawn(self._handlers.handle, self._handler, number, frame)
         self._handlers.spawn(self._handlers.defer)

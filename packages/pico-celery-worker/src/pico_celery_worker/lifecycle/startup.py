@@ -1,18 +1,17 @@
 """What a worker says at its start of what would go wrong in silence: tasks that nobody runs, forgotten options."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 from celery import Celery
 from click.core import ParameterSource
-from pico_ioc import PicoContainer
 
-from pico_celery_core.errors import ClosedScopeError
+from pico_celery_core.errors import ClosedScopeError, PicoCeleryError
 from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
-from pico_celery_worker.execution.execution import Executor
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.container.shutdown import refuse_closed
+from pico_celery_worker.tasks.models import refuse_unresolved
+from pico_celery_worker.tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -20,21 +19,39 @@ logger = logging.getLogger(__name__)
 _MANY: Final = {"gevent": 1000, "eventlet": 1000, "thread": 100}
 
 
-def look_for_oversights(worker: Any, pool: str, container: PicoContainer, executors: Sequence[Executor]) -> None:
+def refuse_to_start(runtime: Runtime) -> None:
+    """Check that a container's tasks can run. Called where whoever makes a worker gets the error.
+
+    Args:
+        runtime: The container, and what runs its tasks.
+
+    Raises:
+        ContainerClosedError: If the container was closed.
+        ClosedScopeError: If tasks need a component whose scope the container does not know.
+        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
+    """
+    try:
+        refuse_closed(runtime.container, "worker")
+        for executor in runtime.executors:
+            refuse_unresolved(executor.handler)
+        for closed in closed_scopes(runtime.container, _keys(runtime)):
+            if not closed.is_known:
+                raise ClosedScopeError(closed.problem, closed.hint)
+    except PicoCeleryError as error:
+        logger.critical("The worker cannot start: %s", error)
+        raise
+
+
+def warn_of_oversights(worker: Any, pool: str, runtime: Runtime) -> None:
     """Warn of what was probably forgotten.
 
     Args:
         worker: Celery's worker, which starts.
         pool: The name of its pool.
-        container: Its container.
-        executors: What runs its tasks.
-
-    Raises:
-        ClosedScopeError: If tasks need a component whose scope the container does not know.
-        DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated.
+        runtime: Its container, and what runs its tasks.
     """
     _look_at_pool(worker, pool)
-    if not executors and not has_plain_tasks(worker.app):
+    if not runtime.executors and not has_plain_tasks(worker.app):
         imported = ", ".join(unlisted_components())
         logger.warning(
             "This worker has no tasks: its container has no component with a @task method. "
@@ -43,17 +60,12 @@ def look_for_oversights(worker: Any, pool: str, container: PicoContainer, execut
         )
     for undeclared in undeclared_components():
         logger.warning("%s %s", undeclared.problem, undeclared.hint)
-    for executor in executors:
-        unresolved = unresolved_annotation(executor.handler)
-        if unresolved is not None:
-            logger.critical("The worker cannot start: %s", unresolved)
-            raise unresolved
-    for closed in closed_scopes(container, [executor.handler.key for executor in executors]):
-        if not closed.is_known:
-            error = ClosedScopeError(closed.problem, closed.hint)
-            logger.critical("The worker cannot start: %s", error)
-            raise error
+    for closed in closed_scopes(runtime.container, _keys(runtime)):
         logger.warning("%s %s", closed.problem, closed.hint)
+
+
+def _keys(runtime: Runtime) -> list[Any]:
+    return [executor.handler.key for executor in runtime.executors]
 
 
 def has_plain_tasks(app: Celery) -> bool:

@@ -2,35 +2,35 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
-from pico_ioc import PicoContainer
 
 from pico_celery_core.timeouts import Timeouts
-from pico_celery_worker.consumer.consumer import derive_consumer
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
     prepare_broker,
     prepare_result_backend,
 )
+from pico_celery_worker.consumer.descriptors import fit
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
-from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
-from pico_celery_worker.lifecycle.startup import has_plain_tasks, look_for_oversights
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.pools import pool_name
+from pico_celery_worker.tasks.runtime import Runtime, runtime_of, set_runtime
 
 logger = logging.getLogger(__name__)
 
 _GEVENT: Final = "gevent"
 _EVENTLET: Final = "eventlet"
 _PREFORK: Final = "prefork"
+_SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
@@ -41,21 +41,34 @@ POOLS: Final = {
     "celery.concurrency.thread": "pico_celery_worker.pools.threads:TaskPool",
 }
 
+# Celery's consumer binds `build_tracer` when it is imported. Whatever observes tasks by replacing that, as Sentry does,
+# has until the worker's steps are made to do so: nothing that is imported before may import the consumer.
+_DERIVE_CONSUMER: Final = "pico_celery_worker.consumer.consumer:derive_consumer"
 
-class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+
+class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Holds a container for as long as the worker runs: started before the pool, stopped after it."""
 
-    container: PicoContainer
-    executors: Sequence[Executor]
+    # Which says by then how many tasks there are to be at a time, and makes no room for them yet.
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
+        runtime = runtime_of(parent.app)
+        assert runtime is not None  # noqa: S101  # `attach` has given the app both
+        self._runtime = runtime
+        refuse_to_start(runtime)
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
         self._timeouts = Timeouts.of(self._app)
+        if self._pool != _SOLO:
+            fit(parent, has_processes=self._pool == _PREFORK)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
+        self._blocked_exit: BlockedExit | None = None
+        derive_consumer: Any = symbol_by_name(_DERIVE_CONSUMER)
+        parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in (_GEVENT, _EVENTLET))
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -65,15 +78,15 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
     def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
         check_autoscale(parent)
-        for executor in self.executors:
-            # These two end a task themselves when its time is up; the others leave that to nobody.
-            executor.enforces_hard_limits = self._pool not in (_GEVENT, _PREFORK)
-        look_for_oversights(parent, self._pool, self.container, self.executors)
+        # These two end a task themselves when its time is up; the others leave that to nobody.
+        self._runtime.enforce_hard_limits(self._pool not in (_GEVENT, _PREFORK))
+        warn_of_oversights(parent, self._pool, self._runtime)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
         else:
             self._open()
+            self._end_if_blocked()
         if self._pool in (_GEVENT, _EVENTLET):
             SignalHandlers(self._pool).defer()
 
@@ -99,7 +112,7 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
         if longest > 0:
             host.watch(longest)
         try:
-            for executor in self.executors:
+            for executor in self._runtime.executors:
                 host.run(executor.plan.prepare())
         except Exception as error:
             if self._pool == _PREFORK:
@@ -110,9 +123,19 @@ class ContainerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ha
             self._close()
             raise
 
+    def _end_if_blocked(self) -> None:
+        longest = self._timeouts.blocked
+        if longest > 0:
+            host = current_host()
+            self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
+            host.keep_calling(self._blocked_exit.beat, 1)
+            self._blocked_exit.start()
+
     def _close(self, **_: Any) -> None:
+        if self._blocked_exit is not None:
+            self._blocked_exit.stop()
         try:
-            current_host().run(close(self.container, self._timeouts.cleanup))
+            current_host().run(close(self._runtime.container, self._timeouts.cleanup))
         except Exception:
             logger.exception("Closing the container failed")
         finally:
@@ -141,41 +164,33 @@ def check_autoscale(worker: Any) -> None:
         raise ImproperlyConfigured(problem)
 
 
-def attach(app: Celery, container: PicoContainer, executors: Sequence[Executor]) -> None:
-    """Let the app's workers close the container when they stop. A newer container of the app replaces an older."""
-    steps: set[Any] = vars(app)["steps"]["worker"]
-    steps.difference_update([step for step in steps if isinstance(step, type) and issubclass(step, ContainerStep)])
-    steps.add(type("ContainerStep", (ContainerStep,), {"container": container, "executors": executors}))
+def attach(app: Celery, runtime: Runtime) -> None:
+    """Let the app's workers hold a container for as long as they run. A newer one of the app replaces an older."""
+    set_runtime(app, runtime)
+    steps: Any = app.steps
+    steps["worker"].add(WorkerStep)
     signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
     signals.celeryd_after_setup.connect(_warn_of_another_app, dispatch_uid="pico-celery app")
 
 
 def _choose_pool(sender: Any, **_: Any) -> None:
-    """Put pool and consumer of our own in the place of Celery's, in a worker that has tasks of ours."""
-    if not has_container(sender.app):
+    """Put a pool of our own in the place of Celery's, in a worker that has tasks of ours."""
+    if runtime_of(sender.app) is None:
         return
     pool_cls = get_implementation(sender.pool_cls)
-    is_green = pool_name(pool_cls) in (_GEVENT, _EVENTLET)
     # One that somebody else has derived from Celery's is left as it is.
     if pool_cls.__module__ in POOLS:
         sender.pool_cls = get_implementation(POOLS[pool_cls.__module__])
-    if is_green:
+    if pool_name(pool_cls) in (_GEVENT, _EVENTLET):
         let_others_run_while_connecting()
     prepare_broker(sender.app)
-    sender.consumer_cls = derive_consumer(symbol_by_name(sender.consumer_cls), is_green)
 
 
 def _warn_of_another_app(instance: Any, **_: Any) -> None:
     """Say so where a worker with nothing to do has another app than the container."""
-    if not has_container(instance.app) and not has_plain_tasks(instance.app):
+    if runtime_of(instance.app) is None and not has_plain_tasks(instance.app):
         logger.warning(
             "This worker has no tasks: its app %r is not the one of the container. "
             "Did you mean app = container.get(Celery), in the module that -A names?",
             instance.app.main,
         )
-
-
-def has_container(app: Celery) -> bool:
-    """Tell whether a container has registered its tasks with an app."""
-    steps: Any = app.steps
-    return any(isinstance(step, type) and issubclass(step, ContainerStep) for step in steps["worker"])

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from types import FrameType
 from typing import Any, Final, Generic, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -13,7 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from pico_celery_worker.loop import child_tasks as leftovers
 from pico_celery_worker.loop import current_task
 from pico_celery_worker.loop.cancellation import Interruption, set_canceller
-from pico_celery_worker.loop.watchdog import LagWatch, Native
+from pico_celery_worker.loop.watchdog import LagWatch, Native, held_up_by
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +79,21 @@ class Host(ABC):
             longest: For how long it may be, in seconds.
         """
         if self.lag is None:
-            self.lag = LagWatch(self.loop, longest, self.native())
+            self.lag = LagWatch(self.loop, longest, self.native(), self._left_at)
             self._call(self.lag.start)
+
+    def held_up_by(self) -> str:
+        """Say what the thread of the loop is at. Called in any thread."""
+        return held_up_by(self.loop, self._thread_id(), self._left_at())
+
+    @abstractmethod
+    def keep_calling(self, function: Callable[[], None], pause: float) -> None:
+        """Call a function on the thread of the loop, again and again, until the loop is closed.
+
+        Args:
+            function: What to call.
+            pause: How long to wait between two calls, in seconds.
+        """
 
     def run(self, coroutine: Coroutine[Any, Any, _T], interruption: Interruption | None = None) -> _T:
         """Run a coroutine on the loop, in a copy of the caller's context, and wait for its outcome.
@@ -167,6 +181,14 @@ class Host(ABC):
 
     def _unblock(self, interruption: Interruption) -> None:  # noqa: B027  # a thread cannot be raised in
         """Raise CancelledError in a coroutine that holds up the loop, where that is possible."""
+
+    @abstractmethod
+    def _thread_id(self) -> int:
+        """Return the number of the loop's thread."""
+
+    def _left_at(self) -> FrameType | None:
+        """Return where the loop was left in the midst of a step, for something else on its thread."""
+        return None
 
     @abstractmethod
     def _waiter(self) -> Waiter[Any]: ...

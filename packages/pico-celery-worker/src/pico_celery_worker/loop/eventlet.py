@@ -7,6 +7,7 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from contextvars import copy_context
+from types import FrameType
 from typing import Any, TypeVar, cast
 
 from pico_celery_worker.loop import greenlet_state
@@ -48,6 +49,7 @@ class EventletHost(Host):
 
         greenlet_state.keep_apart()
         super().__init__(asyncio.SelectorEventLoop(_LoopSelector()))
+        self._thread_number = self.native().get_ident()
         self._thread = eventlet.spawn(self._serve)
 
     @staticmethod
@@ -57,7 +59,8 @@ class EventletHost(Host):
 
         thread: Any = patcher.original("_thread")
         clock: Any = patcher.original("time")
-        return Native(thread.start_new_thread, thread.get_ident, clock.sleep, thread.allocate_lock)
+        system: Any = patcher.original("os")
+        return Native(thread.start_new_thread, thread.get_ident, clock.sleep, thread.allocate_lock, read=system.read)
 
     @staticmethod
     async def run_blocking(function: Callable[[], _T]) -> _T:
@@ -82,6 +85,26 @@ class EventletHost(Host):
             raise
         value: Any = thread.wait()
         return cast("_T", value)
+
+    def keep_calling(self, function: Callable[[], None], pause: float) -> None:
+        """Call it in a green thread, which goes on while a coroutine waits in a patched function."""
+        import eventlet
+
+        sleep: Any = eventlet.sleep
+
+        def call() -> None:
+            while not self.loop.is_closed():
+                function()
+                sleep(pause)
+
+        eventlet.spawn(call)
+
+    def _thread_id(self) -> int:
+        return self._thread_number
+
+    def _left_at(self) -> FrameType | None:
+        frame: FrameType | None = self._thread.gr_frame
+        return frame
 
     def _join(self) -> None:
         self._thread.wait()

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 import gevent
@@ -64,6 +65,7 @@ class GeventHost(Host):
         self._hub = hub.get_hub()
         self._selector = _LoopSelector()
         super().__init__(asyncio.SelectorEventLoop(self._selector))
+        self._thread = self.native().get_ident()
         self._greenlet = gevent.spawn(self._serve)
 
     @staticmethod
@@ -105,6 +107,23 @@ class GeventHost(Host):
             return await done
         finally:
             greenlet.kill(block=False)
+
+    def keep_calling(self, function: Callable[[], None], pause: float) -> None:
+        """Call it in a greenlet, which goes on while a coroutine waits in a patched function."""
+
+        def call() -> None:
+            while not self.loop.is_closed():
+                function()
+                gevent.sleep(pause)
+
+        gevent.spawn(call)
+
+    def _thread_id(self) -> int:
+        return self._thread
+
+    def _left_at(self) -> FrameType | None:
+        frame: FrameType | None = self._greenlet.gr_frame
+        return frame
 
     def _join(self) -> None:
         self._greenlet.join()

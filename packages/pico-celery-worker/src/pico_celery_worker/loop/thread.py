@@ -42,6 +42,18 @@ class ThreadHost(Host):
         """Run a function in a thread of the loop's pool."""
         return await asyncio.to_thread(function)
 
+    def keep_calling(self, function: Callable[[], None], pause: float) -> None:
+        """Call it on the loop."""
+
+        def call() -> None:
+            function()
+            self.loop.call_later(pause, call)
+
+        self._call(call)
+
+    def _thread_id(self) -> int:
+        return self._thread.ident or 0
+
     def _join(self) -> None:
         self._thread.join()
 

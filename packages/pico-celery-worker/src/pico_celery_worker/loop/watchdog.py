@@ -2,18 +2,21 @@
 
 import _thread
 import asyncio
+import gc
 import logging
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 logger = logging.getLogger(__name__)
 
 _BEATS_A_WARNING: Final = 4
 _NEVER_RETURNED: Final = 10
+_DEEPEST: Final = 12
 
 
 class Native(NamedTuple):
@@ -29,6 +32,8 @@ class Native(NamedTuple):
     """`_thread.allocate_lock`"""
     close_hub: Callable[[], None] = lambda: None
     """Closes what a thread that has used sockets has of its own. Called by it at its end."""
+    read: Callable[[int, int], bytes] = os.read
+    """`os.read`"""
 
 
 class LagWatch:
@@ -42,6 +47,7 @@ class LagWatch:
         loop: The loop to watch. Called on its thread.
         longest: How long the loop may be held up without a warning, in seconds.
         native: How to start the thread.
+        left_at: Where the loop was left in the midst of a step, as greenlets can be.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class LagWatch:
         loop: asyncio.AbstractEventLoop,
         longest: float,
         native: Native,
+        left_at: Callable[[], FrameType | None] = lambda: None,
     ) -> None:
         self.last: float = 0
         """How late the last beat was, in seconds."""
@@ -58,6 +65,7 @@ class LagWatch:
         self._longest = longest
         self._interval = longest / _BEATS_A_WARNING
         self._native = native
+        self._left_at = left_at
         self._thread: int = 0
         self._due = 0.0
         self._culprit: str | None = None
@@ -102,8 +110,38 @@ class LagWatch:
                 self._longest *= _NEVER_RETURNED
 
     def _describe(self) -> str:
-        task = asyncio.current_task(self._loop)
-        what = f"task {task.get_name()}" if task is not None else "something that is no asyncio task"
-        frame = sys._current_frames().get(self._thread)  # noqa: SLF001
-        stack = "".join(traceback.format_stack(frame)[-12:]) if frame is not None else ""
-        return f"{what}:\n{stack}".rstrip()
+        return held_up_by(self._loop, self._thread, self._left_at())
+
+
+def held_up_by(loop: asyncio.AbstractEventLoop, thread: int, left_at: FrameType | None) -> str:
+    """Say what a loop is at. Called in any thread.
+
+    Args:
+        loop: The loop.
+        thread: The number of its thread.
+        left_at: Where the loop was left in the midst of a step, if it was: what runs instead on its thread was begun
+            there, such as a thread that gevent has made a greenlet.
+    """
+    task = asyncio.current_task(loop)
+    what = f"task {task.get_name()}" if task is not None else "something that is no asyncio task"
+    told = f"{what}:\n{_stack(_frame_of(thread))}".rstrip()
+    if task is not None and left_at is not None:
+        told += f"\nwhile the task waits for it here:\n{_stack(left_at)}".rstrip()
+    return told
+
+
+def _frame_of(thread: int) -> FrameType | None:
+    """Return what a thread is at."""
+    # Python 3.11 looks at the frames with a lock of the interpreter's that the garbage collector wants as well: if that
+    # begins meanwhile, it waits for ever, and the whole process with it (CPython's issue 106883; seen with 3.11.7).
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread)  # noqa: SLF001
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _stack(frame: FrameType | None) -> str:
+    return "".join(traceback.format_stack(frame)[-_DEEPEST:]) if frame is not None else ""

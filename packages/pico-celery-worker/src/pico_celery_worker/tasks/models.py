@@ -50,6 +50,17 @@ def unresolved_annotation(handler: Handler) -> DeclarationError | None:
     return None
 
 
+def refuse_unresolved(handler: Handler) -> None:
+    """Check that the annotations of a handler with `pydantic=True` can be evaluated.
+
+    Raises:
+        DeclarationError: If one cannot.
+    """
+    unresolved = unresolved_annotation(handler)
+    if unresolved is not None:
+        raise unresolved
+
+
 def _evaluated(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, tuple[Any, Exception]]]:
     """Return the annotations of a method, and those among them that stay as they are, with the reason."""
     signature, names = method_signature(function), names_around(function)

@@ -11,6 +11,7 @@ from celery.exceptions import Retry
 from celery.local import PromiseProxy, maybe_evaluate
 
 from pico_celery_core.errors import DeclarationError, DuplicateTaskError
+from pico_celery_core.tracebacks import begin_in_handler
 from pico_celery_worker.execution.execution import Execution, Executor, Handler
 from pico_celery_worker.loop import current_host, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
@@ -60,10 +61,14 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task and wait for its value, as Celery does with every task."""
-        if not self.request.called_directly:
-            return self._call(args, kwargs)
-        with current_task.pushed(self, args, kwargs):
-            return self._call(args, kwargs)
+        try:
+            if not self.request.called_directly:
+                return self._call(args, kwargs)
+            with current_task.pushed(self, args, kwargs):
+                return self._call(args, kwargs)
+        except BaseException as error:
+            begin_in_handler(error)
+            raise
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -91,9 +96,10 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             raise _RetryRequestedError({"args": args, "kwargs": kwargs, "exc": exc, **options})
         try:
             return super().retry(args, kwargs, exc, throw, **options)
-        except self.MaxRetriesExceededError as error:
-            if error is not exc:
+        except Exception as error:
+            if isinstance(error, self.MaxRetriesExceededError) and error is not exc:
                 self._hide_arguments(error, args, kwargs)
+            begin_in_handler(error)
             raise
 
     def _has_retries_left(self, max_retries: int | None) -> bool:

@@ -13,12 +13,11 @@ from pico_celery_core.errors import DeclarationError, PicoCeleryError
 from pico_celery_core.metadata import task_spec
 from pico_celery_core.testing.memory import Outbox, keep_in_memory
 from pico_celery_core.timeouts import Timeouts
-from pico_celery_worker.container.shutdown import close
-from pico_celery_worker.execution.execution import Executor
-from pico_celery_worker.lifecycle.worker import ContainerStep
+from pico_celery_worker.container.shutdown import close, refuse_closed
 from pico_celery_worker.loop import close_host, current_host
 from pico_celery_worker.loop.base import cancel_all
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.tasks.models import refuse_unresolved
+from pico_celery_worker.tasks.runtime import Runtime, runtime_of
 from pico_celery_worker.testing.execution import Deliveries, Results
 
 _P = ParamSpec("_P")
@@ -63,6 +62,7 @@ class TaskRunner:
         timeout: How long `run`, `join` and the end wait for tasks, in seconds.
 
     Raises:
+        ContainerClosedError: If the container was closed, as by an earlier runner.
         DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated, as a worker says too.
         TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
 
@@ -84,10 +84,10 @@ class TaskRunner:
         self._container = container
         self._timeout = timeout
         self._app: Celery = container.get(Celery)
-        self._executors: list[Executor] = _executors(self._app, container)
+        self._runtime = _runtime(self._app, container)
         self._app.finalize()
-        for unresolved in filter(None, [unresolved_annotation(executor.handler) for executor in self._executors]):
-            raise unresolved
+        for executor in self._runtime.executors:
+            refuse_unresolved(executor.handler)
         self._deliveries = Deliveries(self._app)
         self._restore: Callable[[], None] | None = None
 
@@ -168,13 +168,14 @@ class TaskRunner:
         await asyncio.to_thread(self.join, timeout)
 
     def _start(self) -> None:
+        refuse_closed(self._container, "TaskRunner")
         with _lock:
             _running.add(self)
         host = current_host()
         self._restore = keep_in_memory(self._app, Outbox(self._deliveries.deliver), Results(self._app, host.loop))
         try:
-            for executor in self._executors:
-                executor.enforces_hard_limits = True  # as no pool does here
+            self._runtime.enforce_hard_limits(True)  # as no pool does here
+            for executor in self._runtime.executors:
                 host.run(executor.plan.prepare())
         except BaseException as error:
             self._stop(error)
@@ -195,8 +196,7 @@ class TaskRunner:
                 self._let_go()
 
     def _let_go(self) -> None:
-        for executor in self._executors:
-            executor.enforces_hard_limits = False
+        self._runtime.enforce_hard_limits(False)
         if self._restore is not None:
             self._restore()
         with _lock:
@@ -205,12 +205,11 @@ class TaskRunner:
                 close_host()
 
 
-def _executors(app: Celery, container: PicoContainer) -> list[Executor]:
-    steps: Any = app.steps
-    for step in steps["worker"]:
-        if isinstance(step, type) and issubclass(step, ContainerStep) and step.container is container:
-            return list(step.executors)
-    raise LookupError(
-        "The Celery app does not run this container's tasks. Put 'pico_celery' among the modules of init(), and make "
-        "the runner before another container takes over the same app."
-    )
+def _runtime(app: Celery, container: PicoContainer) -> Runtime:
+    runtime = runtime_of(app)
+    if runtime is None or runtime.container is not container:
+        raise LookupError(
+            "The Celery app does not run this container's tasks. Put 'pico_celery' among the modules of init(), and "
+            "make the runner before another container takes over the same app."
+        )
+    return runtime

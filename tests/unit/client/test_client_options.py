@@ -306,3 +306,25 @@ def test_a_result_can_be_pickled(container, app):
     result = container(Client).get(Client).run(1)
     again = pickle.loads(pickle.dumps(result))
     assert (type(again), again.id) == (type(result), result.id)
+
+
+def test_what_changes_the_options_of_one_message_changes_no_other(container, app, sent):
+    """Sentry takes an entry of its own out of `headers`, for instance."""
+
+    @celery
+    class Changed(CeleryClient):
+        @send_task("tasks.run", headers={"own": 1, "nested": {"own": 1}})
+        def run(self) -> None: ...
+
+    client = container(Changed).get(Changed)
+    send, seen = app.send_task, []
+
+    def take(*args: Any, headers: Any, **options: Any) -> Any:
+        seen.append((headers.pop("own", None), headers["nested"].pop("own", None)))
+        return send(*args, headers=headers, **options)
+
+    app.send_task = take
+    given = {"own": 2, "nested": {"own": 2}}
+    for changing in (client, client, with_options(client, headers=given), with_options(client, headers=given)):
+        changing.run()
+    assert seen == [(1, 1), (1, 1), (2, 2), (2, 2)]

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import itertools
+import traceback
 import uuid
 from collections import OrderedDict, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -344,6 +345,9 @@ class Accounts(CeleryClient):
     @send_task("accounts.log_in")
     def log_in(self, login: Login, **more: Unpack[Login]) -> None: ...
 
+    @send_task("accounts.public")
+    def public(self, user: Any) -> None: ...
+
     @send_task("accounts.only_for_type_checkers")
     def unknown(self, password: "Annotated[OnlyForTypeCheckers, Sensitive]") -> None: ...  # noqa: F821
 
@@ -451,3 +455,42 @@ def test_options_may_show_them_otherwise(accounts, sent):
     with_options(accounts, argsrepr="(...)").open("ada", "s3cret")
     (message,) = sent()
     assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == ("(...)", "{}")
+
+
+def local_variables(error: BaseException | None) -> str:
+    """Return what stands in the frames of an error and of its causes, but for those of this test."""
+    found = []
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        found += [repr(frame.f_locals) for frame in frames if frame.f_code.co_filename != __file__]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("stub", ["open", "aopen"])
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (("ada", "s3cret", "s3cret"), CallError),
+        (("ada", {"s3cret"}), ArgumentEncodingError),
+        (("ada", "s3cret"), ZeroDivisionError),
+    ],
+)
+async def test_the_frames_of_a_failed_call_have_no_sensitive_argument(accounts, app, stub, args, error):
+    if error is ZeroDivisionError:
+        app.amqp.send_task_message = lambda producer, name, message, **options: 1 / 0
+
+    async def send() -> None:
+        sending = getattr(accounts, stub)(*args)
+        if stub == "aopen":
+            await sending
+
+    with pytest.raises(error) as raised:
+        await send()
+    assert "s3cret" not in local_variables(raised.value)
+
+
+def test_the_frames_of_other_calls_are_kept(accounts):
+    with pytest.raises(ArgumentEncodingError) as raised:
+        accounts.public({1})
+    assert any("_send" in str(entry) for entry in raised.traceback)

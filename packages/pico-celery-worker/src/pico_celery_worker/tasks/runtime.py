@@ -1,0 +1,46 @@
+"""Runtime: what pico-celery has made of one app."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+from pico_ioc import PicoContainer
+
+from pico_celery_worker.execution.execution import Executor
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """The container that has registered its tasks with an app, and what runs them.
+
+    Args:
+        container: The container.
+        executors: What runs each of its tasks.
+    """
+
+    container: PicoContainer
+    executors: Sequence[Executor]
+
+    def enforce_hard_limits(self, enforced: bool) -> None:
+        """Say whether the tasks end themselves when their hard time limit is reached, as the pool does not end them.
+
+        Args:
+            enforced: Whether they do.
+        """
+        for executor in self.executors:
+            executor.enforces_hard_limits = enforced
+
+
+_runtimes: Final[WeakKeyDictionary[Celery, Runtime]] = WeakKeyDictionary()
+
+
+def runtime_of(app: Celery) -> Runtime | None:
+    """Return the runtime of an app, or None where no container has registered its tasks."""
+    return _runtimes.get(app)
+
+
+def set_runtime(app: Celery, runtime: Runtime) -> None:
+    """Give an app its runtime. A newer container of the app replaces an older."""
+    _runtimes[app] = runtime
