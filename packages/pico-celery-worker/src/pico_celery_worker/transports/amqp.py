@@ -15,7 +15,7 @@ Read in kombu 5.7.0 and py-amqp 5.4; tests/unit/worker/transports/test_amqp.py h
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class _Connection(_Limited, pyamqp.Connection):
     _is_silent = False
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
+    def within(self, seconds: float) -> Generator[None, None, None]:
         """Limit how long answers are waited for in the block, all in all."""
         outer = self._left
         self._left = limit = min(outer, seconds)
@@ -72,7 +72,7 @@ class _Connection(_Limited, pyamqp.Connection):
             self._left += outer - limit
 
     @contextmanager
-    def closing(self) -> Iterator[None]:
+    def closing(self) -> Generator[None, None, None]:
         """Limit how long it takes to agree that it is over. Who has not answered once is not waited for again."""
         with self.within(0 if self._is_silent else _CLOSE_TIMEOUT):
             try:
@@ -92,7 +92,8 @@ class _Connection(_Limited, pyamqp.Connection):
                 frame = self.transport.read_frame()
         finally:
             self._left -= time.monotonic() - began
-        return self.on_inbound_frame(frame)
+        take: Any = self.on_inbound_frame
+        return take(frame)
 
 
 class _TimeoutTransport:
