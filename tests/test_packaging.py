@@ -81,7 +81,7 @@ def test_a_wheel_holds_its_packages_typed_and_nothing_else(dist, name):
     found = files(wheel(dist, name))
     code = {path for path in found if ".dist-info/" not in path}
     assert {path.split("/")[0] for path in code} == PACKAGES[name] | FIXTURES.get(name, set())
-    assert {path for path in code if not path.endswith((".py", "/py.typed"))} == set()
+    assert {path for path in code if not path.endswith((".py", ".pyi", "/py.typed"))} == set()
     assert {f"{package}/py.typed" for package in PACKAGES[name]} <= code
 
 

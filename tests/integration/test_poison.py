@@ -381,7 +381,7 @@ def test_arguments_in_nine_hundred_lists_arrive(worker: Poisoned) -> None:
 
 
 def test_messages_of_any_shape_leave_the_worker_as_it_is(redis_worker: Poisoned) -> None:
-    """RabbitMQ takes not all of them. tests/unit/worker/test_fuzz.py looks at many more, one by one."""
+    """RabbitMQ takes not all of them. `test_validation_fuzz.py` looks at many more, one by one."""
 
     @settings(max_examples=150, phases=[Phase.generate], deadline=None, database=None)
     @given(payloads("poison.normal"), headers("poison.normal", without=("eta",)), content_types, encodings)

@@ -1,4 +1,4 @@
-"""Runs the cases of a module in a process of its own that gevent has patched. See `hosts/patched.py`."""
+"""Runs the cases of a module in a process of its own that gevent has patched. See `patched.py`."""
 
 import inspect
 import json
@@ -18,9 +18,10 @@ def names(module: ModuleType) -> list[str]:
 
 def failures(module: ModuleType) -> dict[str, str]:
     """Run all cases, and return the traceback of each that fails."""
-    command = [sys.executable, "-W", "error", "-m", "tests.unit.worker.loop.patched", module.__name__]
+    command = [sys.executable, "-W", "error", "-m", "tests.unit.worker.patched", module.__name__]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert process.returncode == 0, process.stderr
+    assert "never awaited" not in process.stderr, process.stderr
     assert "Traceback" not in process.stderr, process.stderr
     found: dict[str, str] = json.loads(process.stdout)
     return found

@@ -1,22 +1,12 @@
-"""Test doubles: `RecordingCelery` for code that sends tasks, `TaskRunner` for tasks."""
+"""Test doubles: `RecordingCelery` for code that sends tasks, `TaskRunner` and `task_scope` for tasks.
 
-from typing import TYPE_CHECKING, Final
+The names are listed once, in `testing.pyi`, which type checkers read too.
+"""
 
-from pico_celery._forwarding import forward
+from pico_celery._forwarding import forward, homes_of
 
-if TYPE_CHECKING:
-    from pico_celery_client.testing import Call, NoOutcomeError, RecordingCelery
-    from pico_celery_worker.testing import TaskRunner, TasksStillRunError
-
-__all__ = ["Call", "NoOutcomeError", "RecordingCelery", "TaskRunner", "TasksStillRunError"]
-
-_HOMES: Final = {
-    "Call": "pico_celery_client.testing",
-    "NoOutcomeError": "pico_celery_client.testing",
-    "RecordingCelery": "pico_celery_client.testing",
-    "TaskRunner": "pico_celery_worker.testing",
-    "TasksStillRunError": "pico_celery_worker.testing",
-}
+_homes = homes_of(__file__)
+__all__ = sorted(_homes)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]
 
 # No `__dir__` names them: a container that scans this package would import all of them, in production too.
-__getattr__ = forward(globals(), _HOMES)
+__getattr__ = forward(globals(), _homes)

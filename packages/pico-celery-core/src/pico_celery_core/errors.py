@@ -326,7 +326,8 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"Task {self.task_id} had no result after {self.timeout:g} s. It may be queued, running, or unknown to "
-            "any worker; it was not cancelled."
+            "any worker, or its worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and "
+            "that both have the same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
         )
 
 

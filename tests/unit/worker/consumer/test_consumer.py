@@ -1,5 +1,6 @@
 """The consumers of our workers use our transports, and give up a connection but not what runs."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,13 +107,26 @@ def test_after_a_reconnection_greenlets_take_as_many_messages_as_before(make_app
     assert app.conf.worker_enable_prefetch_count_reduction is fewer
 
 
-def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, deliveries):
+def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, deliveries, monkeypatch):
     consumer_of(make_app(), kind=GreenConsumer)
     assert deliveries.are_kept
-    passed = 0
-    while deliveries._gate.acquire(blocking=False):
-        passed += 1
-    assert 1 < passed < 100
+    monkeypatch.setattr(module, "most_connections", lambda: 2)
+    consumer = consumer_of(make_app(), kind=GreenConsumer)
+    busy, done = threading.Semaphore(0), threading.Event()
+
+    def acknowledge(*_: Any) -> None:
+        busy.release()
+        assert done.wait(5)
+
+    threads = [threading.Thread(target=consumer.call_soon_ack, args=(acknowledge, "logger")) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert [busy.acquire(timeout=5) for _ in range(2)] == [True] * 2
+    assert not busy.acquire(timeout=0.05)
+    done.set()
+    for thread in threads:
+        thread.join(5)
+    assert [busy.acquire(timeout=5) for _ in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize("options", [{"kind": ReliableConsumer}, {"kind": GreenConsumer, "hub": object()}])

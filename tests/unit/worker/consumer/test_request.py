@@ -141,7 +141,7 @@ def test_a_message_is_rejected(make, requeue, answer):
 
 @pytest.mark.parametrize("requeue", [None, False, True])
 def test_what_cannot_be_answered_is_not_answered(make, deliveries, requeue):
-    deliveries.keep(Gate())
+    deliveries.keep()
     request = make()
     request.message.channel.is_open = False
     if requeue is None:
@@ -150,26 +150,6 @@ def test_what_cannot_be_answered_is_not_answered(make, deliveries, requeue):
         request.reject(requeue)
     assert request.acknowledged
     assert answers(request) == []
-
-
-class Gate:
-    """Counts how many pass."""
-
-    passed = 0
-
-    def __enter__(self) -> None:
-        self.passed += 1
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def test_an_answer_passes_through_the_gate(make, deliveries):
-    gate = Gate()
-    deliveries.keep(gate)
-    request = make()
-    request.acknowledge()
-    assert answers(request) == ["acknowledged"]
-    assert gate.passed == 1
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

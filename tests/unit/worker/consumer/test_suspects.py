@@ -56,6 +56,9 @@ class Place:
         for request in requests:
             state.requests[request.id] = request
             self.suspects.receive(request)
+        began = len(self.began)
+        self.consumer.round()  # in which the others come
+        assert len(self.began) == began
 
     def end(self) -> None:
         """End all that runs."""

@@ -1,4 +1,4 @@
-"""What is wrong with a message is said, and it is rejected; `test_fuzz.py` shows that nothing else gets through."""
+"""What is wrong with a message is said, and it is rejected; see `test_validation_fuzz.py` too."""
 
 import json
 import logging

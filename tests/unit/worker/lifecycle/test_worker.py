@@ -61,6 +61,8 @@ class Worker:
         self.consumer_cls: Any = "celery.worker.consumer:Consumer"
         self.steps: list[Any] = [object()]
         self.autoscale: Any = None
+        self.concurrency = self.min_concurrency = 2
+        self.max_concurrency = None
         self.pool: Any = None
         vars(self).update(attributes)
 

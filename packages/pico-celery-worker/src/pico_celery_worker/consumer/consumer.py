@@ -16,6 +16,7 @@ from celery.worker.consumer.control import Control
 
 from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_worker.consumer.defaults import set_default
+from pico_celery_worker.consumer.descriptors import most_connections
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
 from pico_celery_worker.consumer.gossip import TolerantGossip
 from pico_celery_worker.consumer.loop import ReceiveLoop
@@ -28,9 +29,6 @@ from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
 
 logger = logging.getLogger(__name__)
-
-# As many greenlets send answers at a time, each by a connection of its own.
-_ANSWERING: Final = 16
 
 # How long to leave a broker alone that has refused something, in seconds.
 _PAUSE: Final = 1.0
@@ -225,8 +223,20 @@ class GreenConsumer(ReliableConsumer):
         # After a reconnection Celery takes fewer messages at first, for those that run are not among the unacknowledged
         # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
         set_default(conf, "worker_enable_prefetch_count_reduction", False)
+        self._settling = threading.BoundedSemaphore(most_connections())
         if keeps_messages(self):
-            deliveries.keep(threading.BoundedSemaphore(_ANSWERING))
+            deliveries.keep()
+
+    def call_soon_ack(self, p: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge or reject a message, when there is a connection to do it by: Redis needs one for each greenlet.
+
+        Args:
+            p: Does it.
+            args: With what.
+            kwargs: With what.
+        """
+        with self._settling:
+            return super().call_soon_ack(p, *args, **kwargs)
 
     def receive(self, *args: Any) -> None:
         """Receive messages by a loop of our own.

@@ -7,6 +7,7 @@ from billiard.exceptions import Terminated
 from celery.worker.request import Request
 
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.consumer.backends import compare_backends
 from pico_celery_worker.consumer.unacked import deliveries
 from pico_celery_worker.pools import in_cold_shutdown
 from pico_celery_worker.pools.job import raised
@@ -21,6 +22,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not self.ignore_result:
+            app: Any = self.app
+            compare_backends(app, self.name, self.request_dict)
         mask = getattr(self.task, "mask", None)
         if mask:
             self.request_dict.update(mask.over(self.request_dict, self.args, self.kwargs))

@@ -23,7 +23,7 @@ from pico_celery_worker.pools import is_shutting_down
 
 logger = logging.getLogger(__name__)
 
-# How often to look who has ended, in seconds; and so for how long to collect some to choose from.
+# How often to look who has ended, in seconds.
 _ROUND: Final = 1.0
 
 # After how long a task that still runs counts as harmless, in seconds: long ones should not wait for each other.
@@ -45,6 +45,7 @@ class Suspects:
         self._watched: list[tuple[Any, float]] = []
         self._harmless = 0
         self._rounds: Any = None
+        self._is_collecting = False
 
     def receive(self, request: Any) -> None:
         """Begin a request, now or when it is its turn.
@@ -59,6 +60,7 @@ class Suspects:
         self._consumer.qos.increment_eventually()
         self._waiting.append(request)
         if self._rounds is None:
+            self._is_collecting = True
             self._rounds = self._consumer.timer.call_repeatedly(_ROUND, self._look)
 
     def forget(self) -> None:
@@ -67,6 +69,9 @@ class Suspects:
 
     def _look(self) -> None:
         if is_shutting_down():
+            return
+        if self._is_collecting:
+            self._is_collecting = False  # for one round, so that there are some to choose from
             return
         now = time.monotonic()
         watched = [

@@ -12,7 +12,6 @@ To keep messages is for the pools of greenlets, whose acknowledgements are sent 
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -103,15 +102,10 @@ class Deliveries:
         self.answers: dict[Identity, Answer] = {}
         self._held: list[Any] = []
         self._waiting: list[str] = []
-        self._gate: AbstractContextManager[Any] = nullcontext()
 
-    def keep(self, gate: AbstractContextManager[Any]) -> None:
-        """Begin to keep messages, in a worker whose answers are sent at once.
-
-        Args:
-            gate: Lets only so many greenlets through as there are connections to send their answers by.
-        """
-        self.are_kept, self._gate = True, gate
+    def keep(self) -> None:
+        """Begin to keep messages, in a worker whose answers are sent at once."""
+        self.are_kept = True
 
     def answer(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
         """Tell the broker about a request's message, or note what it could not be told.
@@ -135,11 +129,10 @@ class Deliveries:
     def _give_or_note(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
         message = request.message
         if not is_cut_off(message):
-            with self._gate:
-                try:
-                    give()
-                except Exception as error:  # noqa: BLE001  # Redis may refuse it for now
-                    logger.warning("The broker refuses what is said about task %s[%s]: %r", *_name(message), error)
+            try:
+                give()
+            except Exception as error:  # noqa: BLE001  # Redis may refuse it for now
+                logger.warning("The broker refuses what is said about task %s[%s]: %r", *_name(message), error)
         if not message.acknowledged:
             if is_of_redis(message):
                 self.answers[identity(message)] = Answer(message, requeue)

@@ -37,7 +37,8 @@ class TaskContext:
         task = executing.get()
         if task is None:
             raise LookupError(
-                "TaskContext exists only while a task is executed: let it be injected, or ask for it there."
+                "TaskContext exists only while a task is executed: let it be injected, or ask for it there. "
+                "In a test, open a task_scope of pico_celery.testing."
             )
         self._task: Task = task
         self._request = self._task.request

@@ -16,6 +16,7 @@ from pico_celery_worker.consumer.defaults import (
     prepare_broker,
     prepare_result_backend,
 )
+from pico_celery_worker.consumer.descriptors import fit
 from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.lifecycle.blocked import BlockedExit
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _GEVENT: Final = "gevent"
 _EVENTLET: Final = "eventlet"
 _PREFORK: Final = "prefork"
+_SOLO: Final = "solo"
 _THREADS: Final = "thread"
 
 # Our own pools, by the modules of Celery's.
@@ -48,6 +50,9 @@ _DERIVE_CONSUMER: Final = "pico_celery_worker.consumer.consumer:derive_consumer"
 class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Holds a container for as long as the worker runs: started before the pool, stopped after it."""
 
+    # Which says by then how many tasks there are to be at a time, and makes no room for them yet.
+    requires = ("celery.worker.components:Pool",)
+
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         runtime = runtime_of(parent.app)
@@ -57,6 +62,8 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         self._pool = pool_name(parent.pool_cls)
         self._app: Celery = parent.app
         self._timeouts = Timeouts.of(self._app)
+        if self._pool != _SOLO:
+            fit(parent, has_processes=self._pool == _PREFORK)
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)

@@ -1,5 +1,6 @@
 """Real tasks in tests: no broker, no worker process."""
 
 from pico_celery_worker.testing.runner import TaskRunner, TasksStillRunError
+from pico_celery_worker.testing.scope import OpenTaskScope, task_scope
 
-__all__ = ["TaskRunner", "TasksStillRunError"]
+__all__ = ["OpenTaskScope", "TaskRunner", "TasksStillRunError", "task_scope"]

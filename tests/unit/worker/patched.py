@@ -1,6 +1,6 @@
 """Runs every case of a module in a process that gevent has patched first, and writes what became of each as JSON.
 
-For subprocesses: `python -m tests.unit.worker.loop.patched <module>`.
+For subprocesses: `python -m tests.unit.worker.patched <module>`.
 """
 
 from gevent import monkey
