@@ -23,6 +23,9 @@ _LARGEST_WINDOW: Final = 128 * 2**20
 # How much goes at a time to a Brotli that cannot limit what it returns, in bytes; each three can become 16 MiB.
 _PIECE: Final = 16
 
+# Part of kombu has types, and this has not.
+_registry: Any = compression
+
 _Decoder: TypeAlias = Callable[[bytes], bytes]
 
 
@@ -65,11 +68,11 @@ def limit_decompression(limit: int) -> None:
     Args:
         limit: How large a message may become, in bytes; 0 for any size.
     """
-    for content_type in compression.encoders():
-        encoder, _ = compression.get_encoder(content_type)
-        decoder = compression.get_decoder(content_type)
+    for content_type in _registry.encoders():
+        encoder, _ = _registry.get_encoder(content_type)
+        decoder = _registry.get_decoder(content_type)
         original = decoder.original if isinstance(decoder, LimitedDecoder) else decoder
-        compression.register(encoder, LimitedDecoder(original, limit) if limit else original, content_type)
+        _registry.register(encoder, LimitedDecoder(original, limit) if limit else original, content_type)
 
 
 class LimitedDecoder:
