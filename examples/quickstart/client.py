@@ -8,7 +8,7 @@ from pico_celery import CeleryClient, TaskResult, celery, send_task
 @celery
 class OrderClient(CeleryClient):
     @send_task("orders.confirm")
-    def confirm(self, order: int, email: str) -> str: ...  # the body never runs: a call sends the task
+    async def confirm(self, order: int, email: str) -> str: ...  # the body never runs: a call sends the task
 
 
 @component
@@ -16,5 +16,5 @@ class Shop:
     def __init__(self, orders: OrderClient) -> None:
         self.orders = orders
 
-    def sell(self, order: int, email: str) -> TaskResult[str]:
-        return self.orders.confirm(order, email=email)
+    async def sell(self, order: int, email: str) -> TaskResult[str]:
+        return await self.orders.confirm(order, email=email)

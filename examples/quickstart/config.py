@@ -6,6 +6,7 @@ settings = {
     "celery": {
         "broker_url": "redis://localhost:6379/0",
         "backend_url": "redis://localhost:6379/1",
+        "pico_result_timeout": 60,  # seconds
     }
 }
 

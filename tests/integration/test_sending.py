@@ -1,16 +1,21 @@
 """Clients and a real gevent worker: tasks that send tasks and wait for them."""
 
+import asyncio
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from celery import Celery
 from pico_ioc import DictSource, configuration, init
 
 from pico_celery import CeleryClient, Sensitive, celery, gather_results, send_task
+from pico_celery_core.errors import ResultTimeoutError
 from tests import services
-from tests.integration.workers import Worker, running_worker
+from tests.integration.workers import Worker, running_worker, sender
+from tests.servers import own_redis
 
 pytestmark = [
     pytest.mark.services,
@@ -36,7 +41,7 @@ class Client(CeleryClient):
     async def autoretried(self, password: Annotated[str, Sensitive]) -> str: ...
 
     @send_task("sending.build")
-    def build(self, steps: int) -> str: ...
+    async def build(self, steps: int) -> str: ...
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +59,14 @@ def worker(url: str) -> Iterator[Worker]:
 @pytest.fixture
 def client(worker: Worker, url: str) -> Iterator[Client]:
     with Celery("sender", broker=url, backend=url, set_as_current=False) as app:
-        module = types.ModuleType("application")
-        vars(module)["Client"] = Client
-        config = configuration(DictSource({"celery": {}}))
-        yield init(modules=["pico_celery_client", module], config=config, overrides={Celery: app}).get(Client)
+        yield connected(app)
+
+
+def connected(app: Celery) -> Client:
+    module = types.ModuleType("application")
+    vars(module)["Client"] = Client
+    config = configuration(DictSource({"celery": {}}))
+    return init(modules=["pico_celery_client", module], config=config, overrides={Celery: app}).get(Client)
 
 
 async def test_a_task_awaits_the_tasks_that_it_sends_and_is_their_parent(client):
@@ -76,6 +85,44 @@ async def test_many_tasks_do_so_at_once(client):
         assert {child["parent"] for child in values["children"]} == {result.id}
 
 
+async def test_waiting_on_another_backend_than_the_workers_ends_and_the_worker_says_why(worker, url):
+    with own_redis() as server, sender(url, server.url) as app:
+        app.conf.pico_result_timeout = 2
+        client = connected(app)
+        result = await client.parent(1)
+        worker.wait_for_log(rf"looks for its result in '{address(server.url)}', but .* in '{address(url)}'")
+        with pytest.raises(ResultTimeoutError, match="backend_url"):
+            await result
+
+
+def address(url: str) -> str:
+    return url.replace("127.0.0.1", "localhost")
+
+
+async def test_a_web_server_ends_though_a_request_waits_for_what_never_comes(worker, url):
+    """It lets its requests finish, and has no limit for that."""
+    with own_redis() as server, sender(url, server.url) as app:
+        app.conf.pico_result_timeout = 2
+        client = connected(app)
+        sent = asyncio.Event()
+
+        async def confirm(request: web.Request) -> web.Response:
+            result = await client.parent(1)
+            sent.set()
+            return web.json_response(await result)
+
+        application = web.Application()
+        application.router.add_get("/", confirm)
+        runner = web.AppRunner(application, shutdown_timeout=600)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+            request = asyncio.ensure_future(session.get("/"))
+            await sent.wait()
+            await runner.cleanup()
+            assert (await request).status >= 500
+
+
 async def test_a_model_travels_to_a_pydantic_handler_and_back_as_plain_data(client):
     from pydantic import BaseModel
 
@@ -88,7 +135,7 @@ async def test_a_model_travels_to_a_pydantic_handler_and_back_as_plain_data(clie
 
 
 async def test_progress_is_followed_from_a_worker(client):
-    result = client.build(5)
+    result = await client.build(5)
     steps = [step.current async for step in result.progress()]
     assert steps == sorted(steps)
     assert await result == "built"

@@ -23,7 +23,8 @@ async def sell(orders: int, display: Display) -> list[Answer]:
     async def wait_for(order: int) -> Answer:
         outcome: str | Exception
         try:
-            outcome = await shop.sell(order, f"customer{order}@shop.example")
+            result = await shop.sell(order, f"customer{order}@shop.example")
+            outcome = await result
         except Exception as error:  # noqa: BLE001  # whatever the task raised is an outcome, too
             outcome = error
         return Answer(order, outcome, time.monotonic() - start)

@@ -1,5 +1,6 @@
 """A method call becomes a message: its arguments, its options, and what is refused before anything is sent."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pico_ioc import MethodCtx, intercepted_by
 
 from pico_celery_client import CeleryClient, CeleryClientInterceptor, TaskResult, celery, with_options
 from pico_celery_core import send_task
+from pico_celery_core.backends import BACKEND_HEADER
 from pico_celery_core.errors import CallError, UnknownOptionError
 
 
@@ -246,3 +248,49 @@ async def test_the_interceptor_sends_where_pico_ioc_calls_it(container, sent):
     client = with_options(container(Intercepted).get(Intercepted), priority=7)
     await client.create("alice")
     assert [(message.args, message.properties["priority"]) for message in sent()] == [(["alice"], 7)]
+
+
+# Where the result is looked for
+
+
+def test_a_message_says_where_its_result_is_looked_for(client, sent):
+    client.create("alice")
+    with_options(client, headers={"tenant": "acme"}).tag("alice")
+    messages = sent()
+    assert [message.headers[BACKEND_HEADER] for message in messages] == ["cache+memory://"] * 2
+    assert messages[1].headers["tenant"] == "acme"
+
+
+def test_a_message_without_a_result_says_nothing(client, sent):
+    client.purge()
+    (message,) = sent("slow")
+    assert BACKEND_HEADER not in message.headers
+
+
+# A plain stub on a running event loop
+
+
+def warnings_in(caplog) -> list[str]:
+    return [message for message in caplog.messages if "running event loop" in message]
+
+
+async def test_a_plain_stub_that_is_called_on_a_running_loop_draws_one_warning(client, caplog):
+    for _ in range(3):
+        client.create("alice")
+        with_options(client, priority=1).create("alice")
+    client.tag("alice")
+    first, second = warnings_in(caplog)
+    assert first.startswith("UserClient.create, which sends 'users.create', is a plain method")
+    assert "async def" in first
+    assert second.startswith("UserClient.tag")
+
+
+async def test_an_async_stub_and_a_plain_one_in_a_thread_draw_none(client, caplog):
+    await client.acreate("alice")
+    await asyncio.to_thread(client.create, "alice")
+    assert warnings_in(caplog) == []
+
+
+def test_a_plain_stub_without_a_loop_draws_none(client, caplog):
+    client.create("alice")
+    assert warnings_in(caplog) == []

@@ -16,17 +16,20 @@ def app_with(**settings: Any) -> Celery:
 
 
 def test_an_app_without_our_settings_has_their_defaults():
-    assert Timeouts.of(app_with()) == Timeouts(publish=10, cancel=10, cleanup=10, blocked=30, loop_lag_warning=1)
+    assert Timeouts.of(app_with()) == Timeouts(
+        publish=10, result=0, cancel=10, cleanup=10, blocked=30, loop_lag_warning=1
+    )
 
 
 def test_each_setting_has_its_place():
     settings = {
         "pico_publish_timeout": "1.5",
+        "pico_result_timeout": 60,
         "pico_cancel_timeout": 2,
         "pico_cleanup_timeout": 3,
         "pico_loop_lag_warning": None,
     }
-    expected = Timeouts(publish=1.5, cancel=2, cleanup=3, blocked=30, loop_lag_warning=0)
+    expected = Timeouts(publish=1.5, result=60, cancel=2, cleanup=3, blocked=30, loop_lag_warning=0)
     assert Timeouts.of(app_with(**settings)) == expected
 
 

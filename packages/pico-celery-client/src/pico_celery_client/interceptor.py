@@ -1,6 +1,8 @@
 """CeleryClientInterceptor: a method call becomes a message."""
 
+import asyncio
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
@@ -12,6 +14,7 @@ from pico_ioc import MethodCtx, MethodInterceptor, component
 from pico_celery_client.publishing.publisher import Send, broker_of, publish, publish_here
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
+from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
@@ -22,6 +25,8 @@ SEND_OPTIONS: Final = "_pico_celery_send_options"
 
 # What is added to the options of a call before Celery gets them.
 _OURS: Final = ("producer",)
+
+logger = logging.getLogger(__name__)
 
 
 @component
@@ -36,6 +41,7 @@ class CeleryClientInterceptor(MethodInterceptor):
         store_failures_in_full(app)
         self._app = app
         self._result_class = functools.partial(TaskResult, app=app)
+        self._warned: set[str] = set()
 
     @functools.cached_property
     def _timeouts(self) -> Timeouts:
@@ -82,6 +88,7 @@ class CeleryClientInterceptor(MethodInterceptor):
         if stub.sensitive:
             options = {**stub.shown(args, kwargs, self._repr_limits()), **options}
         if not stub.is_async:
+            self._warn_where_it_blocks(stub)
             return publish_here(self._app, functools.partial(self._send, stub, args, kwargs), options)
         if timeout is None:
             timeout = self._timeouts.publish
@@ -95,10 +102,24 @@ class CeleryClientInterceptor(MethodInterceptor):
             result.backend = self._app.backend
         return result
 
+    def _warn_where_it_blocks(self, stub: Stub) -> None:
+        """Warn once of a plain stub that is called on a running event loop."""
+        if asyncio._get_running_loop() is None or stub.name in self._warned:  # noqa: SLF001  # raises nothing
+            return
+        self._warned.add(stub.name)
+        logger.warning(
+            "%s, which sends %r, is a plain method that was called on a running event loop. The loop stands still "
+            "while it sends: for many seconds if broker or result backend are away. Make it `async def`, and await it.",
+            stub.name,
+            stub.spec.name,
+            stack_info=logger.isEnabledFor(logging.DEBUG),
+        )
+
     def _send(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Any:
         name = stub.spec.name
         try:
-            return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=self._result_class, **options)
+            sent = self._with_backend(options)
+            return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=self._result_class, **sent)
         except EncodeError as error:
             serializer = options.get("serializer") or self._app.conf.task_serializer
             for argument, value in stub.named(args, kwargs):
@@ -115,6 +136,13 @@ class CeleryClientInterceptor(MethodInterceptor):
             given = f"with the options {', '.join(names)}" if names else "without options"
             error.add_note(f"{stub.name}, which sends {name!r} {given}, raised this.")
             raise
+
+    def _with_backend(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have a message say where its result is looked for, so that its worker can tell if that is in vain."""
+        address = "" if options.get("ignore_result") else result_backend_address(self._app)
+        if not address:
+            return options
+        return {**options, "headers": {**(options.get("headers") or {}), BACKEND_HEADER: address}}
 
     def _repr_limits(self) -> dict[str, int]:
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}

@@ -326,7 +326,8 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"Task {self.task_id} had no result after {self.timeout:g} s. It may be queued, running, or unknown to "
-            "any worker; it was not cancelled."
+            "any worker, or its worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and "
+            "that both have the same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
         )
 
 
@@ -341,6 +342,20 @@ class ListeningCancelledError(PicoCeleryError, RuntimeError):
         return (
             f"The asyncio task {self.listener!r}, which listens for results, was cancelled, but not the one that waits "
             "here. Await the result again, and leave it to asyncio.run to cancel what listens."
+        )
+
+
+class MessageTooLargeError(PicoCeleryError, ValueError):
+    """The body of a message is larger, or becomes larger when it is decompressed, than a message may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"Its body is larger than a message may be, or becomes so when it is decompressed: {self.limit} bytes. "
+            "If messages of yours are so large, raise the setting pico_max_message_size."
         )
 
 

@@ -14,6 +14,7 @@ class Timeouts:
 
     Args:
         publish: How long an `async def` stub may take to send; 0 for no limit.
+        result: How long a result is waited for; 0 for no limit.
         cancel: How long a cancelled handler may take to end.
         cleanup: How long each clean-up hook may take.
         blocked: How long a blocked thread may keep a worker from ending; 0 for as long as it takes.
@@ -21,6 +22,7 @@ class Timeouts:
     """
 
     publish: float
+    result: float
     cancel: float
     cleanup: float
     blocked: float

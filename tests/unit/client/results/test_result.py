@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import math
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +14,10 @@ from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import ResultSet
 
-from pico_celery_client import CeleryClient, TaskResult, celery
+from pico_celery_client import CeleryClient, TaskResult, celery, gather_results
 from pico_celery_core import send_task
-from pico_celery_core.errors import HandlerArgumentsError
+from pico_celery_core.errors import HandlerArgumentsError, ResultTimeoutError
+from pico_celery_core.progress import PROGRESS, Progress
 
 
 @celery
@@ -192,3 +194,50 @@ async def test_a_reply_by_rpc_reaches_who_awaits_a_copy(rabbitmq_url, rabbitmq_q
     again = copy.copy(result) if how == "copied" else pickle.loads(pickle.dumps(result))
     assert await again.wait(timeout=10) == "done"
     app.close()
+
+
+# pico_result_timeout
+
+
+@pytest.fixture
+def limited(container, app) -> TaskResult[str]:
+    app.conf.pico_result_timeout = 0.05
+    return container(Client).get(Client).run()
+
+
+async def follow(result: TaskResult[str]) -> None:
+    async for _ in result.progress():
+        pass
+
+
+@pytest.mark.parametrize("wait", [lambda result: result.wait(), gather_results, follow])
+async def test_without_a_timeout_of_its_own_waiting_ends_after_the_setting(limited, wait):
+    with pytest.raises(ResultTimeoutError, match=r"0\.05 s.*backend_url") as raised:
+        await wait(limited)
+    assert raised.value.task_id == limited.id
+    assert raised.value.timeout == 0.05
+
+
+def test_the_setting_holds_for_get_too(limited):
+    with pytest.raises(CeleryTimeoutError):
+        limited.get()
+
+
+async def test_a_timeout_of_its_own_wins_over_the_setting(limited):
+    waiting = [asyncio.ensure_future(limited.wait(timeout)) for timeout in (60, math.inf)]
+    done, _ = await asyncio.wait(waiting, timeout=0.3)
+    assert not done
+    finish(limited, "done")
+    assert await asyncio.gather(*waiting) == ["done"] * 2
+    assert limited.get(math.inf) == "done"
+
+
+async def test_a_timeout_of_a_loop_around_progress_is_left_alone(limited):
+    """Only the waiting is limited, and not what is done with a step."""
+    finish(limited, Progress(1, 2).as_meta(), PROGRESS)
+    async for step in limited.progress():
+        await asyncio.sleep(0.2)
+        assert step.current == 1
+        finish(limited, "done")
+        break
+    assert await limited == "done"

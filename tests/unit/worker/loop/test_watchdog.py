@@ -1,8 +1,10 @@
 """A loop that is held up is noticed, and by what."""
 
 import asyncio
+import gc
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -151,6 +153,21 @@ async def test_a_watch_that_ends_beats_no_more_and_sees_nothing(watch, watcher):
 async def test_a_watch_that_has_not_begun_can_end(watcher):
     LagWatch(asyncio.get_running_loop(), LONGEST, watcher.native).stop()
     assert watcher.watch is None
+
+
+@pytest.mark.parametrize("collects", [True, False])
+async def test_no_garbage_is_collected_while_the_frames_are_looked_at(monkeypatch, collects):
+    """Python 3.11 may wait for ever then, and has done so in a run of these tests."""
+    collected: list[bool] = []
+    monkeypatch.setattr(sys, "_current_frames", lambda: collected.append(gc.isenabled()) or {})
+    was = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        lag.held_up_by(asyncio.get_running_loop(), threading.get_ident(), None)
+        assert collected == [False]
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 async def test_a_real_thread_sees_it_while_the_loop_stands(caplog):

@@ -1,16 +1,21 @@
 """TaskResult: Celery's AsyncResult that can also be awaited."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from celery import Celery
 from celery.result import AsyncResult
 
+from pico_celery_client.per_app import PerApp
 from pico_celery_client.results.listener import Meta, is_ready, listener_for, news_of
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
+from pico_celery_core.timeouts import Timeouts
+
+_timeouts: Final = PerApp(Timeouts.of)
 
 _R = TypeVar("_R")
 _A = TypeVar("_A")
@@ -24,17 +29,14 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
 
     Example:
         >>> async def confirm(client, order: int) -> str:
-        ...     return await client.confirm(order)
+        ...     result = await client.confirm(order)  # sent
+        ...     return await result  # done
     """
 
     if TYPE_CHECKING:
         id: str
         state: str
         status: str
-
-        def get(self, timeout: float | None = None, *args: Any, **kwargs: Any) -> _R:
-            """Wait for the task's value, and block the thread meanwhile: Celery's own."""
-            ...
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,12 +54,32 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
     def __await__(self) -> Generator[Any, None, _R]:
         return self.wait().__await__()
 
+    def get(self, timeout: float | None = None, *args: Any, **kwargs: Any) -> _R:
+        """Wait for the task's value, and block the thread meanwhile, as Celery's `AsyncResult.get`.
+
+        Args:
+            timeout: How long to wait, in seconds; without it, `pico_result_timeout`, which by default is no limit.
+                `math.inf` waits for as long as it takes.
+            *args: What else Celery takes.
+            **kwargs: What else Celery takes.
+
+        Returns:
+            What the handler returned.
+
+        Raises:
+            celery.exceptions.TimeoutError: If no value has come in time. The task goes on.
+            Exception: What the handler raised.
+        """
+        value: Any = super().get(self._limit(timeout), *args, **kwargs)
+        return cast("_R", value)
+
     async def wait(self, timeout: float | None = None) -> _R:
         """Wait for the task's value without blocking the event loop.
 
         Args:
-            timeout: How long to wait, in seconds; without it, for as long as it takes. 0 leaves no time to ask the
-                result backend: it times out unless the value was read before.
+            timeout: How long to wait, in seconds; without it, `pico_result_timeout`, which by default is no limit.
+                `math.inf` waits for as long as it takes. 0 leaves no time to ask the result backend: it times out
+                unless the value was read before.
 
         Returns:
             What the handler returned; None at once for a task that was sent with `ignore_result`.
@@ -67,15 +89,9 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             Exception: What the handler raised.
         """
         if not self.ignored:
-            deadline = asyncio.timeout(timeout)
-            try:
-                async with deadline, aclosing(self._metas()) as metas:
-                    async for _ in metas:
-                        pass
-            except TimeoutError:
-                if deadline.expired():
-                    raise ResultTimeoutError(self.id, timeout or 0) from None
-                raise
+            async with aclosing(self._metas(timeout)) as metas:
+                async for _ in metas:
+                    pass
         return self.get(disable_sync_subtasks=False)
 
     async def progress(self) -> AsyncGenerator[Progress]:
@@ -85,9 +101,12 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             What its handler passes to `TaskContext.progress`. Of steps that come faster than they can be told apart,
             some may be left out.
 
+        Raises:
+            ResultTimeoutError: If the task has not ended within `pico_result_timeout`. It goes on.
+
         Example:
             >>> async def show(client) -> None:
-            ...     result = client.build_report()
+            ...     result = await client.build_report()
             ...     async for step in result.progress():
             ...         print(step.current, step.total, step.message)
             ...     print(await result)
@@ -98,15 +117,27 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                     if meta["status"] == PROGRESS:
                         yield Progress.from_meta(meta["result"])
 
-    async def _metas(self) -> AsyncGenerator[Meta]:
+    def _limit(self, timeout: float | None) -> float | None:
+        """Return how long to wait, in seconds, where the caller has said `timeout`; None for no limit."""
+        limit = _timeouts.of(cast("Celery", self.app)).result or None if timeout is None else timeout
+        return None if limit == math.inf else limit
+
+    async def _metas(self, timeout: float | None = None) -> AsyncGenerator[Meta]:
         """What the result backend says of the task, each time that changes, until it is ready."""
         meta: Meta | None = self._cache
         if meta is not None:
             yield meta
             return
+        limit = self._limit(timeout)
+        due = None if limit is None else asyncio.get_running_loop().time() + limit
         with listener_for(cast("Celery", self.app)).listening(self) as queue:
             while True:
-                news = await queue.get()
+                # Around each step and not around all: between them runs the code of who follows the progress.
+                try:
+                    async with asyncio.timeout_at(due):
+                        news = await queue.get()
+                except TimeoutError:
+                    raise ResultTimeoutError(self.id, limit or 0) from None
                 if isinstance(news, Exception):
                     raise news
                 if meta is not None and news_of(news) == news_of(meta):  # read and published at once
@@ -142,7 +173,7 @@ async def gather_results(*results: TaskResult[Any], timeout: float | None = None
 
     Args:
         *results: What to wait for.
-        timeout: How long to wait altogether, in seconds; without it, for as long as it takes.
+        timeout: How long to wait altogether, in seconds; without it, `pico_result_timeout`.
 
     Returns:
         A list of their values, in the order of the results.
@@ -153,7 +184,7 @@ async def gather_results(*results: TaskResult[Any], timeout: float | None = None
 
     Example:
         >>> async def confirm_all(client, orders: list[int]) -> list[str]:
-        ...     return await gather_results(*[client.confirm(order) for order in orders])
+        ...     return await gather_results(*[await client.confirm(order) for order in orders])
     """
     try:
         async with asyncio.TaskGroup() as group:

@@ -13,6 +13,7 @@ from kombu.message import Message
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.testing.calls import Call, declared_tasks, described, named_arguments, stub_behind, task_name
 from pico_celery_client.testing.outcomes import Outcome, Outcomes, PreparedResult
+from pico_celery_core.backends import BACKEND_HEADER
 from pico_celery_core.errors import near_miss
 from pico_celery_core.testing.memory import Outbox, keep_in_memory, round_trip
 
@@ -38,6 +39,7 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
         **settings: Celery settings that matter to the test, such as `task_serializer`.
 
     Example:
+        >>> import asyncio
         >>> from celery import Celery
         >>> from examples.quickstart.client import OrderClient, Shop
         >>> from pico_celery_client.testing import RecordingCelery
@@ -46,7 +48,9 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
         >>> container = init(modules=["pico_celery", "examples.quickstart.client"], overrides={Celery: celery})
         >>> orders, shop = container.get(OrderClient), container.get(Shop)
         >>> celery.returns(orders.confirm, "It is.")
-        >>> shop.sell(7, "ada@shop.example").get()
+        >>> async def sell() -> str:
+        ...     return await (await shop.sell(7, "ada@shop.example"))
+        >>> asyncio.run(sell())
         'It is.'
         >>> celery.assert_sent(orders.confirm, 7, email="ada@shop.example").options
         {}
@@ -200,5 +204,7 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that the application has given, without those by which it is sent for it."""
     given = {name: value for name, value in options.items() if value is not None and name not in _SHOWN}
+    headers = {name: value for name, value in given.pop("headers", {}).items() if name != BACKEND_HEADER}
+    given |= {"headers": headers} if headers else {}
     policy = {name: value for name, value in given.pop("retry_policy", {}).items() if name != "errback"}
     return {**given, "retry_policy": policy} if policy else given

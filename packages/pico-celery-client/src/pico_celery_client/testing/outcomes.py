@@ -143,6 +143,7 @@ class PreparedResult(TaskResult[_R]):
         """
         if not self.ignored:
             remaining = self._remaining()
+            timeout = self._limit(timeout)
             if timeout is not None and remaining > timeout:
                 await asyncio.sleep(timeout)
                 raise ResultTimeoutError(str(self.id), timeout)

@@ -8,6 +8,7 @@ from celery.platforms import signals
 from celery.worker.request import TERM_SIGNAME, Request
 
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.consumer.backends import compare_backends
 from pico_celery_worker.consumer.unacked import deliveries
 from pico_celery_worker.pools import in_cold_shutdown
 from pico_celery_worker.pools.job import raised
@@ -23,6 +24,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._signal = signals.signum(TERM_SIGNAME)
+        if not self.ignore_result:
+            app: Any = self.app
+            compare_backends(app, self.name, self.request_dict)
         mask = getattr(self.task, "mask", None)
         if mask:
             self.request_dict.update(mask.over(self.request_dict, self.args, self.kwargs))

@@ -2,6 +2,7 @@
 
 import _thread
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -123,10 +124,23 @@ def held_up_by(loop: asyncio.AbstractEventLoop, thread: int, left_at: FrameType 
     """
     task = asyncio.current_task(loop)
     what = f"task {task.get_name()}" if task is not None else "something that is no asyncio task"
-    told = f"{what}:\n{_stack(sys._current_frames().get(thread))}".rstrip()  # noqa: SLF001
+    told = f"{what}:\n{_stack(_frame_of(thread))}".rstrip()
     if task is not None and left_at is not None:
         told += f"\nwhile the task waits for it here:\n{_stack(left_at)}".rstrip()
     return told
+
+
+def _frame_of(thread: int) -> FrameType | None:
+    """Return what a thread is at."""
+    # Python 3.11 looks at the frames with a lock of the interpreter's that the garbage collector wants as well: if that
+    # begins meanwhile, it waits for ever, and the whole process with it (CPython's issue 106883; seen with 3.11.7).
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread)  # noqa: SLF001
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _stack(frame: FrameType | None) -> str:
