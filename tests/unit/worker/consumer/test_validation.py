@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pytest
@@ -74,6 +75,9 @@ def first(**parts: Any) -> Message:
         second(),
         second(timelimit=[None, None], stamped_headers=["a"], stamps={"a": 1}, shadow="other", retries=3),
         second(timelimit=(1, 2.5), stamped_headers=None, stamps=None, shadow=None, retries=None),
+        second(eta="2026-01-01T00:00:00+00:00", expires="9999-12-31T23:59:59", replaced_task_nesting=2, chord=None),
+        second(eta="2026-01-01T00:00:00Z", expires="2026-01-01T00:00:00.123456", timelimit=[0, 10**9]),
+        second(eta=datetime.now(UTC), retries=-1),
         body([[1], {"two": 2}, None]),
         body([[], {}, {"callbacks": None, "errbacks": [{}], "chain": [{}, {}]}]),
         body({"args": [], "kwargs": {}}),
@@ -97,14 +101,29 @@ def test_what_celery_sends_or_refuses_itself_passes(good):
         (second(id=""), "it has no id, or one that is no text"),
         (second(id=None), "it has no id, or one that is no text"),
         (second(id=3), "it has no id, or one that is no text"),
-        (second(timelimit=3), "its time limits are not two numbers"),
-        (second(timelimit=[1]), "its time limits are not two numbers"),
-        (second(timelimit=[1, "2"]), "its time limits are not two numbers"),
-        (second(timelimit=[-1, None]), "its time limits are not two numbers"),
-        (second(stamped_headers="ab"), "its stamped headers are no list"),
+        (second(timelimit=3), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[1]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[1, "2"]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[-1, None]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(stamped_headers="ab"), "its stamped headers are no list of texts"),
         (second(stamps=[]), "its stamps are no mapping"),
         (second(shadow=3), "its other name is no text"),
-        (second(retries="3"), "its number of retries is no number"),
+        (second(retries="3"), "its number of retries is no number, or too large"),
+        (second(timelimit=[10**400, None]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[float("nan"), None]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[None, float("inf")]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(stamped_headers=[[1]]), "its stamped headers are no list of texts"),
+        (second(retries=10**400), "its number of retries is no number, or too large"),
+        (second(replaced_task_nesting=[]), "its depth of replacement is no number, or too large"),
+        (second(eta=""), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(eta=5), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(eta="2026-01-01" + "0" * 1000), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(eta="9999-12-31T23:59:59-01:00"), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(expires="soon"), "its expires is no time in ISO 8601 that there is in every time zone"),
+        (second(chain="x"), "its chain is no list of signatures"),
+        (second(chord=[]), "its chord is no mapping"),
+        (body([[], {}, {"chord": 5}]), "its chord is no mapping"),
+        (body([[], {}, {"delivery_info": 5}]), "its delivery_info is no mapping"),
         (body(None), "its body is not of three parts"),
         (body("abc"), "its body is not of three parts"),
         (body([[], {}]), "its body is not of three parts"),
@@ -311,7 +330,7 @@ def test_an_invalid_message_shows_no_sensitive_argument(consumer, caplog):
         sent.headers.setdefault("argsrepr", f"('ada', '{SECRET}')")
         consumer.create_task_handler()(sent)
         assert answers(sent) == ["rejected"]
-    assert "its time limits are not two numbers" in caplog.text
+    assert "its time limits are not two numbers of seconds that one can wait" in caplog.text
     assert SECRET not in caplog.text
 
 
