@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from typing import Any
+from typing import Any, Final
 
 from celery import bootsteps
 
@@ -12,6 +12,9 @@ from pico_celery_worker.loop.watchdog import Native
 from pico_celery_worker.pools import pool_name
 
 logger = logging.getLogger(__name__)
+
+# How long to wait for the end of the thread that renews, in seconds. Nothing else runs meanwhile.
+_LONGEST_GOODBYE: Final = 0.5
 
 
 class Renewal:
@@ -37,16 +40,20 @@ class Renewal:
         self._own: Any = None
         self._client: Any = None
         self._ended = native.new_lock()
+        self._gone = native.new_lock()
 
     def start(self) -> None:
         """Begin to renew."""
         self._ended.acquire()
+        self._gone.acquire()
         self._native.start_thread(self._run, ())
 
     def stop(self) -> None:
-        """End to renew, without waiting for an attempt that is under way."""
+        """End to renew, without waiting for long for an attempt that is under way."""
         if self._ended.locked():
             self._ended.release()
+            # An interpreter that ends while the thread closes its hub may crash.
+            self._gone.acquire(True, _LONGEST_GOODBYE)
 
     def renew(self) -> None:
         """Renew once."""
@@ -64,11 +71,14 @@ class Renewal:
 
     def _run(self) -> None:
         try:
+            # A hub under gevent takes open files, and ends a process that may not open any. So it is made at once.
+            self.renew()
             while not self._ended.acquire(True, self._interval):
                 self.renew()
         finally:
             self._disconnect()
             self._native.close_hub()
+            self._gone.release()
 
     def _disconnect(self) -> None:
         own, self._own, self._client = self._own, None, None
