@@ -4,9 +4,9 @@
 
 sends identified tasks with `acks_late` to gevent workers, and meanwhile, at random from the seed, kills, stops and
 pauses workers, cuts the network between them and the broker, or lets it lose what is sent, restarts and stalls the
-broker, takes the result backend away, has it refuse what is to be stored, and lets workers open no files. In the end, of what was accepted
-everything has to be finished at least once, and its result stored; and what ran twice has to be explained by a fault
-that struck it.
+broker, takes the result backend away, has it refuse what is to be stored, and lets workers open no files. In the end,
+of what was accepted everything has to be finished at least once, and its result stored; and what ran twice has to be
+explained by a fault that struck it.
 """
 
 import argparse
