@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from celery import bootsteps
 
+from pico_celery_worker.consumer.descriptors import check_room
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.loop import host_class
 from pico_celery_worker.loop.watchdog import Native
@@ -59,6 +60,8 @@ class Renewal:
         """Renew once."""
         try:
             if self._client is None:
+                # A thread that waits gets a hub from gevent, and libev ends the process where that can open no files.
+                check_room()
                 # Who waits for longer has missed the next time.
                 options = {**self._connection.transport_options, "socket_timeout": self._interval}
                 self._own = self._connection.clone(transport_options=options)
@@ -71,8 +74,6 @@ class Renewal:
 
     def _run(self) -> None:
         try:
-            # A hub under gevent takes open files, and ends a process that may not open any. So it is made at once.
-            self.renew()
             while not self._ended.acquire(True, self._interval):
                 self.renew()
         finally:
