@@ -95,7 +95,7 @@ def check_room() -> None:
     """
     opened: list[int] = []
     try:
-        for _ in range(_SOME):
+        while len(opened) < _SOME:
             opened.append(os.dup(2))
     finally:
         for number in opened:
