@@ -110,7 +110,7 @@ def test_the_annotations_of_a_pydantic_handler_do_not_count():
         def take(self, order: dict) -> dict: ...
 
     ((method, spec),) = handlers(Tasks)
-    handler = Handler(Tasks, Tasks, method, spec)
+    handler = Handler(Tasks, method, Tasks, spec)
     ((method, sent),) = stubs(Client)
     comparison = compare_stub(Stub(Client, method, sent), handler)
 
