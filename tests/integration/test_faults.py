@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from tests import services
 from tests.integration.faults import Network, network, no_file_to_open, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
-from tests.servers import OwnRedis, own_redis, own_sentinel
+from tests.servers import OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis, own_sentinel
 from tests.waiting import eventually
 
 FINISHED = ["began", "finished", "cleaned up"]
@@ -246,6 +246,49 @@ def rabbitmq_closes_all_connections(_: Station) -> None:
 
 
 @on("redis")
+def rabbitmq_is_short_of_memory(_: Station) -> None:
+    """It reads nothing more from connections by which something was sent, such as the events, and sends heartbeats."""
+    settings = {**IMPATIENT, "broker_heartbeat": 4}
+    with own_rabbitmq() as server:
+        with station("rabbitmq", server.url) as place, place.worker(settings=settings) as worker:
+            running = Running(place, worker)
+            with server.memory_alarm():
+                eventually(server.blocked, 60)
+                running.end_meanwhile()
+            running.check()
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            end_while_short_of_memory(server, number, settings)
+
+
+def end_while_short_of_memory(server: OwnRabbitMQ, number: int, settings: dict[str, Any]) -> None:
+    pools = ("gevent", "eventlet", "threads", "solo", "prefork")
+    with ExitStack() as stack:
+        places = {pool: stack.enter_context(station("rabbitmq", server.url)) for pool in pools}
+        workers = {
+            pool: stack.enter_context(place.worker("-n", f"{pool}@%h", pool=pool, settings=settings))
+            for pool, place in places.items()
+        }
+        tasks = {pool: place.send("late", "key") for pool, place in places.items()}
+        for pool, task in tasks.items():
+            places[pool].until("began", task)
+        with server.memory_alarm():
+            # A solo worker sends no events while its task runs.
+            eventually(lambda: server.blocked() >= len(pools) - 1, 60, server.blocked)
+            began = time.monotonic()
+            for worker in workers.values():
+                worker.process.send_signal(number)
+            if number == signal.SIGTERM:
+                for place in places.values():
+                    place.let_go("key")
+            took = {}
+            for pool, worker in workers.items():
+                assert worker.wait(60) == 0, worker.log
+                took[pool] = time.monotonic() - began
+            # That of cancellation and clean-up is 2 s, and that of RabbitMQ 4 s for each connection.
+            assert max(took.values()) < 30, took
+
+
+@on("redis")
 def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
         tasks = [place.send(task, "meanwhile") for task in ("late", "early")]
@@ -410,7 +453,7 @@ def a_chord_goes_on_when_its_parts_can_be_stored(_: Station) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", scenarios(__name__))
 def test_fault(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
     outcomes[scenario].result()

@@ -8,6 +8,7 @@ from pico_ioc import PicoContainer, factory, provides
 
 from pico_celery_core.configuration import load_settings, unread_settings
 from pico_celery_core.failures.backend import store_failures_in_full
+from pico_celery_core.message_size import max_message_size
 from pico_celery_core.settings import CelerySettings
 from pico_celery_core.timeouts import Timeouts
 
@@ -47,7 +48,8 @@ class CeleryFactory:
                 return own
         for unread in unread_settings(container):
             logger.warning("%s %s", unread.problem, unread.hint)
-        Timeouts.read(settings.as_celery())  # raises where one is wrong
+        for read in (Timeouts.read, max_message_size):  # which raise where a setting is wrong
+            read(settings.as_celery())
         app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
         store_failures_in_full(app)
