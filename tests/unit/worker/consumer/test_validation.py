@@ -59,9 +59,11 @@ def body(value: Any) -> Message:
     return message({"task": "plain", "id": "an-id"}, value)
 
 
-def unhashable(**headers: Any) -> Message:
-    """Return a message that passes the check, but of which Celery cannot see whether it is revoked."""
-    return second(expires="2030-01-01T00:00:00", stamped_headers=[[]], **headers)
+def unusable(**headers: Any) -> Message:
+    """Return a message that passes the check, but of which Celery cannot make a request."""
+    made = second(**headers)
+    made.properties = ["no mapping"]
+    return made
 
 
 def first(**parts: Any) -> Message:
@@ -133,6 +135,10 @@ def test_what_celery_sends_or_refuses_itself_passes(good):
         (body([[], {}, {"callbacks": {}}]), "its callbacks is no list of signatures"),
         (body([[], {}, {"errbacks": ["x"]}]), "its errbacks is no list of signatures"),
         (body([[], {}, {"chain": 1}]), "its chain is no list of signatures"),
+        (
+            body({"args": [], "timelimit": [10**400, 1]}),
+            "its time limits are not two numbers of seconds that one can wait",
+        ),
         (body({"args": 3}), "its positional arguments are no list"),
         (body({"args": [], "kwargs": []}), "its keyword arguments are no mapping"),
         (first(id=3), "it has no id, or one that is no text"),
@@ -203,13 +209,13 @@ def test_an_invalid_message_is_rejected_as_celery_rejects_one(consumer, rejected
 
 
 def test_a_message_of_which_celery_makes_no_request_is_rejected(consumer, rejected, caplog):
-    received = unhashable(x="y" * 5000)
+    received = unusable(x="y" * 5000)
     consumer.create_task_handler()(received)
     assert answers(received) == ["rejected"]
     [told] = rejected
     assert (told["sender"], told["message"]) == (consumer, received)
     [record] = [record for record in caplog.records if record.name == intake.logger.name]
-    assert record.getMessage().startswith("A message cannot be received and is rejected: TypeError(")
+    assert record.getMessage().startswith("A message cannot be received and is rejected: AttributeError(")
     assert len(record.getMessage()) < 1200
     assert record.exc_info is not None
     assert state.should_stop is None
@@ -274,7 +280,7 @@ def test_one_that_has_been_answered_is_not_answered_again(consumer, rejected):
         received.ack()
         raise RuntimeError("later")
 
-    received = unhashable()
+    received = unusable()
     receiving(consumer, fail)(received)
     assert answers(received) == ["acknowledged"]
     assert len(rejected) == 1
@@ -294,7 +300,7 @@ def test_celery_forgets_a_request_whose_reception_fails(consumer):
 
 
 def test_a_rejection_that_does_not_reach_the_broker_is_logged(consumer, caplog):
-    received = unhashable()
+    received = unusable()
     received.channel.is_broken = True
     consumer.connection_errors = (ConnectionError,)
     consumer.update_strategies()

@@ -108,8 +108,10 @@ def check(message: Any) -> None:
         return  # Celery refuses it
     _expect(isinstance(headers, Mapping), "its headers are no mapping")
     if "task" in headers:
-        _check_headers(headers)
-        _check_body(message.payload)
+        body = message.payload
+        # Between its two protocols Celery had messages that say something in either place.
+        _check_headers({**body, **headers} if isinstance(body, Mapping) else headers)
+        _check_body(body)
     elif isinstance(message.payload, Mapping) and "task" in message.payload:
         _check_headers(message.payload)
         _check_call(message.payload.get("args", ()), message.payload.get("kwargs", {}))
