@@ -7,6 +7,8 @@ it survives pickling and Celery's result backends. For that its arguments are pl
 import difflib
 from collections.abc import Iterable
 
+from pico_celery_core.connections import connection_hint
+
 __all__ = [
     "ArgumentEncodingError",
     "CallError",
@@ -308,9 +310,10 @@ class PublishTimeoutError(PicoCeleryError, TimeoutError):
             problem = f"{self.problem or 'the broker did not answer'}. The message may arrive yet."
         else:
             problem = "earlier messages were still waiting for the broker. Nothing was sent."
+        hint = connection_hint(self.problem or "did not answer", self.broker, "broker_url") if self.begun else ""
         return (
             f"Sending task {self.task!r} to {self.broker} took longer than {self.timeout:g} s: {problem} "
-            "Check that the broker can be reached, or give it more time with publish_timeout."
+            f"{hint or 'Check that the broker can be reached, or give it more time with publish_timeout.'}"
         )
 
 

@@ -3,16 +3,20 @@
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from celery.app import backends
 from celery.backends.base import Backend, unpickle_backend
 from celery.exceptions import SecurityError
 from celery.utils.serialization import UnpickleableExceptionWrapper
+from kombu.exceptions import EncodeError
 
 from pico_celery_core.failures.description import Describer
+from pico_celery_core.failures.encoding import ResultEncodingError, unencodable
 from pico_celery_core.failures.restoration import restore, show_traceback
+
+_LONGEST_PLACE: Final = 200
 
 
 class FailuresInFull:
@@ -24,6 +28,23 @@ class FailuresInFull:
 
     plain_backend: Any
     """Celery's own."""
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Store that a task has succeeded, and with what.
+
+        Raises:
+            ResultEncodingError: If the result cannot be encoded.
+        """
+        backend: Any = super()
+        try:
+            return backend.mark_as_done(task_id, result, request, *args, **kwargs)
+        except EncodeError:
+            own: Any = self
+            place, value = unencodable(result, own.encode)
+            error = ResultEncodingError(
+                str(getattr(request, "task", task_id)), place[:_LONGEST_PLACE], type(value).__qualname__, own.serializer
+            )
+        raise error
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
         """Return what is stored of an exception."""
