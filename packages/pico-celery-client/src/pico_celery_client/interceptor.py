@@ -108,7 +108,7 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     def _warn_where_it_blocks(self, stub: Stub) -> None:
         """Warn once of a plain stub that is called on a running event loop."""
-        if asyncio._get_running_loop() is None or stub.name in self._warned:  # noqa: SLF001  # raises nothing
+        if stub.name in self._warned or not _is_on_a_loop():
             return
         self._warned.add(stub.name)
         logger.warning(
@@ -153,10 +153,19 @@ class CeleryClientInterceptor(MethodInterceptor):
     def _refused(self, task: str, error: Exception) -> OperationalError:
         broker = broker_of(self._app)
         hint = connection_hint(str(error), broker, "broker_url")
-        return OperationalError(f"Sending task {task!r} to {broker}: {error}{f' {hint}' if hint else ''}")
+        told = f"{str(error).rstrip('.')}. {hint}" if hint else str(error)
+        return OperationalError(f"Sending task {task!r} to {broker}: {told}")
 
     def _repr_limits(self) -> dict[str, int]:
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _encodes(value: Any, serializer: str) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
+    "ResultBackendError",
     "ResultTimeoutError",
     "SettingsError",
     "TaskNameError",
@@ -332,6 +333,19 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
             "any worker, or its worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and "
             "that both have the same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
         )
+
+
+class ResultBackendError(PicoCeleryError, RuntimeError):
+    """The result backend lets this process not in."""
+
+    def __init__(self, backend: str, problem: str, hint: str) -> None:
+        super().__init__(backend, problem, hint)
+        self.backend = backend
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"The result backend {self.backend} refuses the connection: {self.problem.rstrip('.')}. {self.hint}"
 
 
 class ListeningCancelledError(PicoCeleryError, RuntimeError):

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from celery.app.backends import BACKEND_ALIASES
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.utils.imports import entrypoints
+from kombu.utils.compat import entrypoints
 
 from pico_celery_core.errors import SettingsError, near_miss
 

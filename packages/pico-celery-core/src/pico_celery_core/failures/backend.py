@@ -12,6 +12,8 @@ from celery.exceptions import SecurityError
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 
+from pico_celery_core.connections import connection_hint
+from pico_celery_core.errors import ResultBackendError
 from pico_celery_core.failures.description import Describer
 from pico_celery_core.failures.encoding import ResultEncodingError, unencodable
 from pico_celery_core.failures.restoration import restore, show_traceback
@@ -45,6 +47,16 @@ class FailuresInFull:
                 str(getattr(request, "task", task_id)), place[:_LONGEST_PLACE], type(value).__qualname__, own.serializer
             )
         raise error
+
+    def on_connection_error(self, max_retries: int | None, exc: Exception, intervals: Any, retries: int) -> Any:
+        """Tell after how long to connect again. Celery's backend for Redis asks after each attempt that has failed.
+
+        Raises:
+            ResultBackendError: If the server refuses user or password. Celery would try twenty times, for 19 seconds.
+        """
+        backend: Any = super()
+        refuse_if_refused(exc, backend.as_uri())
+        return backend.on_connection_error(max_retries, exc, intervals, retries)
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
         """Return what is stored of an exception."""
@@ -91,6 +103,21 @@ class FailuresInFull:
         except Exception:  # noqa: BLE001  # a serializer may raise anything
             return False
         return True
+
+
+def refuse_if_refused(error: BaseException, url: str) -> None:
+    """Raise what says that a result backend refuses user or password, if it does.
+
+    Args:
+        error: What has come of an attempt to connect.
+        url: The backend's, without its password.
+
+    Raises:
+        ResultBackendError: If it does.
+    """
+    if type(error).__name__ == "AuthenticationError":  # redis-py's, which need not be there
+        problem = str(error)
+        raise ResultBackendError(url, problem, connection_hint(problem, url, "backend_url")) from error
 
 
 def store_failures_in_full(app: Celery) -> None:

@@ -31,8 +31,8 @@ class ResultEncodingError(PicoCeleryError, EncodeError, TypeError):
     def __str__(self) -> str:
         return (
             f"The result of task {self.task!r} cannot be stored: the {self.serializer} serializer cannot encode "
-            f"{self.place}, a {self.kind}. Return plain values instead: numbers, text, lists, dicts, dates, UUIDs; or a "
-            "model, with @task(..., pydantic=True)."
+            f"{self.place}, a {self.kind}. Return plain values instead: numbers, text, lists, dicts, dates, UUIDs; "
+            "or a model, with @task(..., pydantic=True)."
         )
 
 

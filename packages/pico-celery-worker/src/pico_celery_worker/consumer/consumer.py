@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from amqp.exceptions import AccessRefused, NotAllowed
+from celery.exceptions import WorkerShutdown
 from celery.utils.imports import symbol_by_name
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.control import Control
 
+from pico_celery_core.connections import connection_hint
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.descriptors import most_connections
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
@@ -131,7 +134,16 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         return self._connected(self.app.connection_for_write(url=url, heartbeat=heartbeat))
 
     def _connected(self, connection: Any) -> Any:
-        return self.ensure_connected(with_reliable_transport(connection))
+        is_first = self.first_connection_attempt
+        try:
+            return self.ensure_connected(with_reliable_transport(connection))
+        except (AccessRefused, NotAllowed) as error:
+            if not is_first:
+                raise
+            broker = connection.as_uri()
+            hint = connection_hint(str(error), broker, "broker_url")
+            logger.critical("The worker cannot start: %s refuses the connection: %s. %s", broker, error, hint)
+            raise WorkerShutdown(1) from error
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection. A broker that only refuses something is given a moment to come round."""
