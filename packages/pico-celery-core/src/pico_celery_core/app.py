@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
 from pico_ioc import ComponentCreationError, PicoContainer, ProviderNotFoundError, factory, provides
@@ -27,7 +27,13 @@ class _ShownError(SettingsError, ProviderNotFoundError, ComponentCreationError):
     Read in pico-ioc 2.5.2; tests/unit/core/test_app.py holds it to that.
     """
 
-    __init__ = SettingsError.__init__
+    def __init__(self, error: SettingsError) -> None:
+        SettingsError.__init__(self, error.setting, error.problem, error.hint)
+        self.key = CelerySettings
+        self.cause = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SettingsError, (self.setting, self.problem, self.hint)
 
 
 # It shows as what it is to a user.
@@ -40,7 +46,7 @@ def _shown_as_it_is() -> Generator[None]:
     try:
         yield
     except SettingsError as error:
-        raise _ShownError(error.setting, error.problem, error.hint) from error.__cause__
+        raise _ShownError(error) from error.__cause__
 
 
 # `name=""`: of several providers of one key pico-ioc takes the one with the longest name, so these yield to any other.

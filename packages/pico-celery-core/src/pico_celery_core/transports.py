@@ -8,6 +8,7 @@ from kombu.utils.compat import entrypoints
 
 from pico_celery_core.errors import SettingsError, near_miss
 
+_ALSO_CALLED: Final = {"rabbit": "amqp", "rabbitmq": "amqp", "postgres": "db+postgresql", "postgresql": "db+postgresql"}
 _ENTRY_POINTS: Final = "celery.result_backends"
 
 
@@ -33,7 +34,7 @@ def _check(setting: str, url: str, known: Any) -> None:
     # What has a dot in it is the name of a class of the user's own.
     if not separator or scheme in known or kind in known or "." in scheme:
         return
-    meant = near_miss(kind, known, cutoff=0.6)
+    meant = _ALSO_CALLED.get(kind) or near_miss(kind, known, cutoff=0.6)
     hint = f"Did you mean {meant}://?" if meant else f"There are {', '.join(sorted(filter(None, known)))}."
     raise SettingsError(setting, f"begins with {scheme}://, which is no kind that Celery knows", hint)
 

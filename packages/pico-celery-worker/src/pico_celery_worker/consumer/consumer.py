@@ -142,7 +142,9 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
                 raise
             broker = connection.as_uri()
             hint = connection_hint(str(error), broker, "broker_url")
-            logger.critical("The worker cannot start: %s refuses the connection: %s. %s", broker, error, hint)
+            logger.critical(
+                "The worker cannot start: %s refuses the connection: %s. %s", broker, str(error).rstrip("."), hint
+            )
             raise WorkerShutdown(1) from error
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
