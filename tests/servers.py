@@ -206,3 +206,88 @@ def temporary_redis() -> str:
 
         eventually(answers, explain=lambda: f"redis-server {' '.join(options)}")
     return f"redis://127.0.0.1:{port}"
+
+
+class OwnRabbitMQ:
+    """A RabbitMQ server that may be short of memory.
+
+    Args:
+        folder: Where it keeps its data, logs and secret.
+        scripts: Where its commands are.
+    """
+
+    def __init__(self, folder: Path, scripts: Path) -> None:
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        self._scripts = scripts
+        self._output = folder / "output"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")},
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": f"pico-celery-tests-{self.port}@localhost",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "no-environment"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "no-configuration"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "no-plugins"),
+        }
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [scripts / "rabbitmq-server"],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Wait until it takes connections."""
+
+        def is_ready() -> bool:
+            assert self._process.poll() is None, self._output.read_text()
+            return "completed with" in self._output.read_text()
+
+        eventually(is_ready, 120, self._output.read_text)
+
+    def stop(self) -> None:
+        """Stop it without more ado."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Let it be short of memory until the block ends: it reads nothing more from those who publish."""
+        self._ctl("set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            yield
+        finally:
+            self._ctl("set_vm_memory_high_watermark", "0.4")
+
+    def blocked(self) -> int:
+        """Count the connections that have published, and that it reads nothing more from."""
+        return self._ctl("list_connections", "state").split().count("blocked")
+
+    def _ctl(self, *arguments: str) -> str:
+        command = [self._scripts / "rabbitmqctl", "--quiet", *arguments]
+        done = subprocess.run(command, env=self._environment, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr or done.stdout
+        return done.stdout
+
+
+@contextmanager
+def own_rabbitmq() -> Iterator[OwnRabbitMQ]:
+    """Run a RabbitMQ server until the block ends."""
+    command = shutil.which("rabbitmq-server")
+    if command is None:
+        pytest.skip("rabbitmq-server is not installed")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # Debian puts a script before it that lets nobody but root and rabbitmq run it.
+        server = OwnRabbitMQ(Path(folder), Path(command).resolve().parent)
+        try:
+            server.wait_until_ready()
+            yield server
+        finally:
+            server.stop()

@@ -1,17 +1,21 @@
 """Brokers and result backends that end, stall and are cut off: a worker comes back, and runs nothing twice."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
+from celery import chord
 
+from tests import services
 from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
-from tests.servers import OwnRedis, own_redis, own_sentinel
+from tests.servers import OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis, own_sentinel
 from tests.waiting import eventually
 
 FINISHED = ["began", "finished", "cleaned up"]
@@ -231,6 +235,49 @@ def rabbitmq_closes_all_connections(_: Station) -> None:
 
 
 @on("redis")
+def rabbitmq_is_short_of_memory(_: Station) -> None:
+    """It reads nothing more from connections by which something was sent, such as the events, and sends heartbeats."""
+    settings = {**IMPATIENT, "broker_heartbeat": 4}
+    with own_rabbitmq() as server:
+        with station("rabbitmq", server.url) as place, place.worker(settings=settings) as worker:
+            running = Running(place, worker)
+            with server.memory_alarm():
+                eventually(server.blocked, 60)
+                running.end_meanwhile()
+            running.check()
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            end_while_short_of_memory(server, number, settings)
+
+
+def end_while_short_of_memory(server: OwnRabbitMQ, number: int, settings: dict[str, Any]) -> None:
+    pools = ("gevent", "eventlet", "threads", "solo", "prefork")
+    with ExitStack() as stack:
+        places = {pool: stack.enter_context(station("rabbitmq", server.url)) for pool in pools}
+        workers = {
+            pool: stack.enter_context(place.worker("-n", f"{pool}@%h", pool=pool, settings=settings))
+            for pool, place in places.items()
+        }
+        tasks = {pool: place.send("late", "key") for pool, place in places.items()}
+        for pool, task in tasks.items():
+            places[pool].until("began", task)
+        with server.memory_alarm():
+            # A solo worker sends no events while its task runs.
+            eventually(lambda: server.blocked() >= len(pools) - 1, 60, server.blocked)
+            began = time.monotonic()
+            for worker in workers.values():
+                worker.process.send_signal(number)
+            if number == signal.SIGTERM:
+                for place in places.values():
+                    place.let_go("key")
+            took = {}
+            for pool, worker in workers.items():
+                assert worker.wait(60) == 0, worker.log
+                took[pool] = time.monotonic() - began
+            # That of cancellation and clean-up is 2 s, and that of RabbitMQ 4 s for each connection.
+            assert max(took.values()) < 30, took
+
+
+@on("redis")
 def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
         tasks = [place.send(task, "meanwhile") for task in ("late", "early")]
@@ -306,8 +353,96 @@ def the_result_backends_sentinel_has_no_master(_: Station) -> None:
             results_cannot_be_stored(place, between.refuse, between.recover, settings=settings)
 
 
+@on("redis")
+def the_table_of_the_result_backend_is_away(_: Station) -> None:
+    with services.postgres_database() as url, station("rabbitmq") as place:
+        settings = {"backend_url": f"db+{url.replace('postgresql:', 'postgresql+psycopg:')}"}
+
+        def execute(statement: str) -> Any:
+            with psycopg.connect(url, autocommit=True) as connection:
+                return connection.execute(statement)
+
+        def mend() -> None:
+            execute("DROP TABLE IF EXISTS celery_taskmeta")
+            execute("ALTER TABLE away RENAME TO celery_taskmeta")
+
+        def states() -> list[tuple[str, ...]]:
+            with psycopg.connect(url) as connection:
+                return connection.execute("SELECT status FROM celery_taskmeta").fetchall()
+
+        with place.worker(settings=settings) as worker:
+            place.until("began", place.send("late", "key"))
+            execute("ALTER TABLE celery_taskmeta RENAME TO away")
+            tasks = [place.send("late", "key") for _ in range(3)]
+            place.until("began", *tasks)
+            place.let_go("key")
+            place.until("cleaned up", *tasks)
+            worker.wait_for_log("cannot be stored in")
+            mend()
+            eventually(lambda: states() == [("SUCCESS",)] * 4, 60, states)
+            assert worker.stop() == 0
+            assert [place.of(task) for task in tasks] == [FINISHED] * 3
+
+
+def a_cold_shutdown_does_not_wait_for_results(pool: str) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place:
+        with place.worker(pool=pool) as worker:
+            tasks = [place.send("late", "key") for _ in range(3)]
+            place.until("began", *tasks)
+            server.refuse_writes("OOM")
+            place.let_go("key")
+            place.until("cleaned up", *tasks)
+            worker.wait_for_log("cannot be stored in")
+            assert worker.stop(signal.SIGQUIT) == 0
+        server.take_writes()
+        with place.worker():
+            place.until("cleaned up", *tasks, count=2)
+            eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"})
+
+
+@on("redis")
+def a_cold_shutdown_gives_back_what_cannot_be_stored(_: Station) -> None:
+    a_cold_shutdown_does_not_wait_for_results("gevent")
+
+
+@on("redis")
+def a_cold_shutdown_gives_back_what_cannot_be_stored_on_threads(_: Station) -> None:
+    a_cold_shutdown_does_not_wait_for_results("threads")
+
+
+@on("redis")
+def a_result_that_waits_is_not_over_its_tasks_time_limit(_: Station) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
+        server.refuse_writes("OOM")
+        task = place.send("late", "key", time_limit=2)
+        place.let_go("key")
+        place.until("cleaned up", task)
+        worker.wait_for_log("cannot be stored in")
+        time.sleep(3)  # nothing tells of a limit that has no effect
+        server.take_writes()
+        eventually(lambda: place.state(task) == "SUCCESS", 60)
+        assert worker.stop() == 0
+        assert place.of(task) == FINISHED
+
+
+@on("redis")
+def a_chord_goes_on_when_its_parts_can_be_stored(_: Station) -> None:
+    with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
+        late = place.app.signature("endurance.late", ("key",), immutable=True)
+        body = chord([late, late])(late)
+        parts = [part.id for part in body.parent.results]
+        place.until("began", *parts)
+        server.refuse_writes("OOM")
+        place.let_go("key")
+        place.until("cleaned up", *parts)
+        worker.wait_for_log("cannot be stored in")
+        server.take_writes()
+        eventually(lambda: place.state(body.id) == "SUCCESS", 60)
+        assert worker.stop() == 0
+
+
 @pytest.mark.services
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", scenarios(__name__))
 def test_fault(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
     outcomes[scenario].result()

@@ -362,6 +362,20 @@ class ListeningCancelledError(PicoCeleryError, RuntimeError):
         )
 
 
+class MessageTooLargeError(PicoCeleryError, ValueError):
+    """The body of a message is larger, or becomes larger when it is decompressed, than a message may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"Its body is larger than a message may be, or becomes so when it is decompressed: {self.limit} bytes. "
+            "If messages of yours are so large, raise the setting pico_max_message_size."
+        )
+
+
 class ContractFileError(PicoCeleryError, ValueError):
     """A file is not a contract that can be read."""
 

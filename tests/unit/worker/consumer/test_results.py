@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery, states
 from celery.app.task import Context
 from celery.app.trace import build_tracer
@@ -17,6 +19,7 @@ from celery.exceptions import BackendStoreError, Reject
 from celery.worker import state
 from gevent import Timeout
 from kombu.exceptions import EncodeError
+from sqlalchemy.exc import StatementError
 
 from pico_celery_client.results.listener import listener_for
 from pico_celery_client.results.redis import RedisListener
@@ -80,7 +83,7 @@ def test_a_state_that_is_not_final_is_left_out_when_it_is_refused(store, caplog)
     store.refuse = refusing(0)
     store.store_result("1", {"pid": 1}, states.STARTED)
     assert store.get_state("1") == states.PENDING
-    assert "The state STARTED of task 1 cannot be stored, and is left out: RefusedError('OOM')" in caplog.text
+    assert "The state STARTED of task 1 cannot be stored, and is left out: RefusedError: OOM" in caplog.text
 
 
 @pytest.mark.parametrize("state", [states.STARTED, states.SUCCESS])
@@ -104,7 +107,7 @@ def test_a_final_state_is_stored_in_the_end(store, caplog, error, final):
     assert store.get_state("1") == final
     [told] = [record.getMessage() for record in caplog.records]
     assert told.startswith("The result of task 1 cannot be stored in  for now.")
-    assert repr(error) in told
+    assert told.endswith(f": {type(error).__name__}: {error}")
 
 
 def test_what_is_only_refused_of_one_result_is_an_error_of_its_task(store):
@@ -124,6 +127,20 @@ def test_a_backend_that_comes_and_goes_is_waited_for(store):
 
 def test_the_time_limit_of_a_task_is_over_when_its_handler_has_ended(store):
     store.refuse = refusing(0, 1, error=Timeout(1))
+    store.store_result("1", "value", states.SUCCESS)
+    assert store.get_result("1") == "value"
+
+
+def test_nor_is_a_result_that_waits_over_it(store, monkeypatch):
+    store.refuse = refusing(0, 1)
+    limits = iter([Timeout(1), None])
+
+    def sleep(_: float) -> None:
+        limit = next(limits)
+        if limit is not None:
+            raise limit
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     store.store_result("1", "value", states.SUCCESS)
     assert store.get_result("1") == "value"
 
@@ -191,6 +208,22 @@ def test_a_retry_happens_whether_it_can_be_told_or_not(app, store):
     store.refuse = lambda state: RefusedError("OOM") if state == states.RETRY else None
     store.mark_as_retry("1", ValueError("again"))
     assert store.get_state("1") == states.PENDING
+
+
+def test_the_log_shows_nothing_of_what_was_to_be_stored(redis_url, store, caplog):
+    with redis.Redis.from_url(redis_url) as client, client.pipeline() as pipe:
+        pipe.execute_command("LPUSH", "no list", "the-secret")
+        pipe.execute_command("HSET", "no list", "x", "the-secret")
+        with pytest.raises(redis.ResponseError) as refused:
+            pipe.execute()
+    statement = StatementError("failed", "INSERT ...", {"result": "the-secret"}, ValueError("disk full"))
+    for error in (refused.value, statement):
+        assert "the-secret" in str(error)
+        store.refuse = refusing(0, error=error)
+        store.store_result("1", None, states.STARTED)
+    assert "the-secret" not in caplog.text
+    assert "WRONGTYPE" in caplog.text
+    assert "ValueError: disk full" in caplog.text
 
 
 URLS = {

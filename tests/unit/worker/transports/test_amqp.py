@@ -86,6 +86,53 @@ def test_a_lost_connection_is_closed_soon(between, connection):
     assert not connection.connected
 
 
+@pytest.fixture
+def only_heartbeats(connection, monkeypatch) -> kombu.Connection:
+    """A connection by which nothing but heartbeats comes, as from a RabbitMQ that is short of memory."""
+
+    def read_frame() -> tuple[int, int, bytes]:
+        time.sleep(0.01)
+        return 8, 0, b""
+
+    connection.default_channel.basic_qos(0, 1, False)
+    monkeypatch.setattr(connection.connection.transport, "read_frame", read_frame)
+    return connection
+
+
+@pytest.mark.parametrize("ask", [lambda channel: channel.basic_qos(0, 1, False), lambda channel: channel.close()])
+def test_heartbeats_do_not_begin_the_wait_anew(only_heartbeats, ask: Callable[[Any], Any]):
+    channel = only_heartbeats.default_channel
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        ask(channel)
+    assert time.monotonic() - began < 5
+
+
+def test_a_connection_that_has_not_answered_once_is_not_waited_for_again(only_heartbeats, monkeypatch):
+    channel, connection = only_heartbeats.default_channel, only_heartbeats.connection
+    with pytest.raises(TimeoutError):
+        channel.close()
+    monkeypatch.setattr(rabbitmq, "_CLOSE_TIMEOUT", 60)
+    monkeypatch.setattr(rabbitmq, "_ANSWER_TIMEOUT", 60)
+    only_heartbeats.release()
+    assert not connection.connected
+
+
+def test_what_is_done_about_messages_meanwhile_is_not_counted(connection, monkeypatch):
+    """It may be a wait for a free slot in the pool."""
+    taken = []
+
+    def take(message: Any) -> None:
+        time.sleep(1)
+        taken.append(message)
+
+    with services.rabbitmq_queue() as name, connection.Consumer(kombu.Queue(name), on_message=take, no_ack=True):
+        connection.Producer().publish("x", routing_key=name)
+        while not taken:
+            connection.default_channel.basic_qos(0, 1, False)
+    connection.default_channel.basic_qos(0, 1, False)
+
+
 def publish_until_it_fails(connection: kombu.Connection, channel: Any) -> None:
     while True:
         try:

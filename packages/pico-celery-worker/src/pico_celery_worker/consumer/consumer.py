@@ -17,9 +17,11 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.control import Control
 
 from pico_celery_core.connections import connection_hint
+from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.descriptors import most_connections
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
+from pico_celery_worker.consumer.gossip import TolerantGossip
 from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
@@ -54,11 +56,12 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     _connection: Any = None
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
-        """Celery's steps, and one that keeps what was delivered from being redelivered too early."""
+        """Celery's steps, with gossip that survives what it cannot read, and ours for the visibility timeout."""
 
         def claim_steps(self) -> dict[str, Any]:
             """Return the steps by their names."""
-            return {**super().claim_steps(), VisibilityStep.name: VisibilityStep}
+            ours = {step.name: step for step in (TolerantGossip, VisibilityStep)}
+            return {**super().claim_steps(), **ours}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,8 +87,13 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         super().on_close()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Acknowledge a message that cannot be decoded, as Celery does, unless that takes more memory than there is."""
-        if is_short_of_memory(exc):
+        """Acknowledge a message that cannot be decoded, as Celery does.
+
+        Reject one that becomes too large, and leave one with the broker that takes more memory than there is.
+        """
+        if isinstance(exc, MessageTooLargeError):
+            self.on_invalid_task(None, message, exc)
+        elif is_short_of_memory(exc):
             leave(message, exc)
         else:
             self._untaken.hidden_undecoded(super().on_decode_error)(message, exc)

@@ -45,6 +45,9 @@ _LONGEST_DELAY: Final = 5.0
 _GLANCE: Final = 0.5
 _REMINDER: Final = 60.0
 
+# Up to here redis-py shows the beginning of a command.
+_REDIS_COMMAND: Final = "of pipeline caused error: "
+
 # After so many the pause before an attempt is not doubled any more: it is the longest by then.
 _MOST_DOUBLINGS: Final = 20
 
@@ -131,7 +134,8 @@ class _Outlasting:
         except EncodeError:
             raise
         except Exception as error:  # noqa: BLE001  # there is no end of what a backend may raise
-            logger.warning("The state %s of task %s cannot be stored, and is left out: %r", state, task_id, error)
+            told = "The state %s of task %s cannot be stored, and is left out: %s"
+            logger.warning(told, state, task_id, _said(error))
             return result
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, *args: Any, **kwargs: Any) -> Any:
@@ -160,10 +164,13 @@ class _Outlasting:
         """
         refusals = 0
         reminder = 0.0
+        refusal: Exception | None = None
         for attempt in itertools.count(1):
             try:
+                if refusal is not None:
+                    self._wait(attempt, refusal)
                 with _one_attempt():
-                    if probe is not None and attempt > 1:
+                    if probe is not None and refusal is not None:
                         before, refusals = refusals, 0
                         probe()
                         refusals = before + 1
@@ -172,7 +179,7 @@ class _Outlasting:
                 # The handler has ended, and with it its time limit.
                 if in_cold_shutdown():
                     raise
-            except (EncodeError, BackendStoreError):
+            except (EncodeError, BackendStoreError, Reject):
                 raise
             except passing as error:
                 if refusals >= _REFUSALS:
@@ -182,9 +189,9 @@ class _Outlasting:
                     return None
                 if time.monotonic() > reminder:
                     reminder = time.monotonic() + _REMINDER
-                    told = "%s cannot be stored in %s for now. It is tried until it is, and keeps its task waiting: %r"
-                    logger.warning(told, what, self.as_uri(), error)
-                self._wait(attempt, error)
+                    told = "%s cannot be stored in %s for now. It is tried until it is, and keeps its task waiting: %s"
+                    logger.warning(told, what, self.as_uri(), _said(error))
+                refusal = error
         raise AssertionError("there is no last attempt")
 
     def _wait(self, attempt: int, error: Exception) -> None:
@@ -199,7 +206,7 @@ class _Outlasting:
         while True:
             if in_cold_shutdown():
                 # By this its message goes back to the broker, if it has not been acknowledged when it began.
-                raise Reject(repr(error), requeue=True) from error
+                raise Reject(_said(error), requeue=True) from error
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -217,8 +224,15 @@ class _Outlasting:
             except Exception:
                 logger.exception("What the consumer has left to be stored cannot be stored")
 
-        logger.warning("The result backend %s refuses what the consumer stores, for now: %r", self.as_uri(), error)
+        told = "The result backend %s refuses what the consumer stores, for now: %s"
+        logger.warning(told, self.as_uri(), _said(error))
         threading.Thread(target=store_later, name="pico-celery-results", daemon=True).start()
+
+
+def _said(error: Exception) -> str:
+    """Return what a backend says of itself, without the beginning of what it was to store."""
+    driver = getattr(error, "orig", None) or error  # SQLAlchemy shows the parameters of a statement
+    return f"{type(driver).__name__}: {str(driver).rpartition(_REDIS_COMMAND)[2]}"
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from celery import signals
 from celery.exceptions import InvalidTaskError
 from kombu.utils.encoding import safe_repr
 
+from pico_celery_core.errors import MessageTooLargeError
+from pico_celery_core.message_size import check_size, max_message_size
 from pico_celery_worker.consumer.failures import forget, is_messages, leave
 from pico_celery_worker.consumer.masking import UntakenMessages
 
@@ -39,11 +41,13 @@ def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callabl
         consumer: Celery's consumer.
         receive: Receives a message: Celery's own reception.
     """
+    largest = max_message_size(consumer.app.conf)
 
     def receive_or_reject(message: Any) -> Any:
         try:
+            check_size(message.body, largest)
             check(message)
-        except InvalidTaskError as error:
+        except (InvalidTaskError, MessageTooLargeError) as error:
             return consumer.on_invalid_task(None, message, error)
         except Exception as error:  # noqa: BLE001
             # It cannot be decoded, and Celery knows what to do about that.

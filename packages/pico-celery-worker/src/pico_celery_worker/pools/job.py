@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated
+from celery.exceptions import Reject
 from greenlet import GreenletExit, getcurrent
 
 from pico_celery_worker.loop.cancellation import set_canceller
@@ -81,6 +82,8 @@ class TaskJob:
             return self._target(*args, **kwargs)
         except GreenletExit as killed:
             return terminated(killed)
+        except Reject:
+            return ExceptionInfo()
         except Exception:
             logger.exception("A task failed outside of its handler")
             return ExceptionInfo()

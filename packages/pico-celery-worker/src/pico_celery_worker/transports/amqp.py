@@ -2,7 +2,9 @@
 
 py-amqp 5.4 waits for answers for as long as it takes. Where the network loses what is sent, that is forever: nothing
 tells a greenlet that its peer is gone, not even the heartbeats, which another one counts. So a worker under Celery 5.7
-that has noticed the loss waits then for the end of the connection that remote control has, and never comes back.
+that has noticed the loss waits then for the end of the connection that remote control has, and never comes back. A
+limit of the socket alone is not enough: RabbitMQ under a memory alarm reads nothing from those who publish, but sends
+heartbeats, each of which would begin the wait anew.
 
 Under the other pools a signal may strike while the main thread waits for an answer. Celery's handler asks RabbitMQ as
 well and reads both answers, and then the main thread goes on to wait for its own.
@@ -11,6 +13,10 @@ Read in kombu 5.7.0 and py-amqp 5.4; tests/unit/worker/transports/test_amqp.py h
 """
 
 import functools
+import math
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from amqp.exceptions import IrrecoverableConnectionError
@@ -21,15 +27,73 @@ _ANSWER_TIMEOUT: Final = 10.0
 _CLOSE_TIMEOUT: Final = 4.0
 
 
-class _Channel(pyamqp.Channel):
+class _Limited:
+    """Comes before py-amqp's channel and connection: an answer has one limit, whatever else comes meanwhile."""
+
+    connection: Any
+
+    def wait(self, *args: Any, **options: Any) -> Any:
+        connection = self.connection
+        if connection is None:
+            return super().wait(*args, **options)  # type: ignore[misc]
+        with connection.within(connection.transport.sock.gettimeout() or _ANSWER_TIMEOUT):
+            return super().wait(*args, **options)  # type: ignore[misc]
+
+    def close(self, *args: Any, **options: Any) -> Any:
+        if self.connection is None:
+            return None
+        with self.connection.closing():
+            return super().close(*args, **options)  # type: ignore[misc]
+
+
+class _Channel(_Limited, pyamqp.Channel):
     """A channel whose consumers are cancelled without waiting for the answer, which is for the receive loop to read."""
 
     def basic_cancel(self, consumer_tag: str, **_: Any) -> Any:
         return super().basic_cancel(consumer_tag, nowait=True)
 
 
-class _Connection(pyamqp.Connection):
+class _Connection(_Limited, pyamqp.Connection):
     Channel = _Channel
+
+    # For how long answers may still be waited for, in seconds. What is done about other messages meanwhile, such as to
+    # wait for a free slot in the pool, is not counted.
+    _left = math.inf
+    _is_silent = False
+
+    @contextmanager
+    def within(self, seconds: float) -> Generator[None, None, None]:
+        """Limit how long answers are waited for in the block, all in all."""
+        outer = self._left
+        self._left = limit = min(outer, seconds)
+        try:
+            yield
+        finally:
+            self._left += outer - limit
+
+    @contextmanager
+    def closing(self) -> Generator[None, None, None]:
+        """Limit how long it takes to agree that it is over. Who has not answered once is not waited for again."""
+        with self.within(0 if self._is_silent else _CLOSE_TIMEOUT):
+            try:
+                yield
+            except TimeoutError:
+                self._is_silent = True
+                raise
+
+    def blocking_read(self, timeout: float | None = None) -> Any:
+        if self._left <= 0:
+            raise TimeoutError("RabbitMQ has not answered in time.")
+        if self._left < math.inf:
+            timeout = self._left if timeout is None else min(timeout, self._left)
+        began = time.monotonic()
+        try:
+            with self.transport.having_timeout(timeout):
+                frame = self.transport.read_frame()
+        finally:
+            self._left -= time.monotonic() - began
+        take: Any = self.on_inbound_frame
+        return take(frame)
 
 
 class _TimeoutTransport:
