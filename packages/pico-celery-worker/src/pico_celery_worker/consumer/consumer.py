@@ -24,7 +24,7 @@ from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_lo
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
-from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
+from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
 
@@ -73,8 +73,10 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     def _accounting_for_failures(self, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         # A request whose time comes later begins in Celery's timer, which would only log what fails.
         def begin_or_leave(request: Any) -> None:
-            with accounting_for(self, request.message):
+            try:
                 begin(request)
+            except Exception as error:  # noqa: BLE001  # the message has to be accounted for
+                account_for(self, request.message, error)
 
         return begin_or_leave
 
