@@ -12,7 +12,7 @@ import pytest
 from celery import chord
 
 from tests import services
-from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
+from tests.integration.faults import Network, network, no_file_to_open, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
 from tests.servers import OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis, own_sentinel
@@ -221,6 +221,17 @@ def acknowledgements_are_lost_on_their_way(place: Station) -> None:
         running.end_meanwhile()
         running.worker.wait_for_log("Connection to broker lost", 60)
         between.recover()
+        running.check()
+
+
+@on(*KINDS)
+def no_file_can_be_opened_for_a_moment(place: Station) -> None:
+    with network_and_worker(place) as (between, running):
+        with no_file_to_open(running.worker.process.pid):
+            between.cut()
+            running.worker.wait_for_log("Connection to broker lost")
+            running.worker.wait_for_log("[Tt]oo many open files")
+        running.end_meanwhile()
         running.check()
 
 
