@@ -1,5 +1,6 @@
 """The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
 
+import errno
 import functools
 import logging
 import threading
@@ -59,6 +60,22 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
             """Return the steps by their names."""
             ours = {step.name: step for step in (TolerantGossip, VisibilityStep)}
             return {**super().claim_steps(), **ours}
+
+        def start(self, parent: Any) -> None:
+            """Connect and receive messages; try again where no file can be opened, as with a lost connection.
+
+            Celery itself cancels all tasks then, and ends the worker.
+
+            Args:
+                parent: The consumer.
+            """
+            try:
+                super().start(parent)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                time.sleep(_PAUSE)
+                raise ConnectionResetError(f"No more files can be opened for now: {error}") from error
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
