@@ -1,5 +1,6 @@
 """The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
 
+import errno
 import functools
 import logging
 import threading
@@ -27,7 +28,7 @@ from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_lo
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
-from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
+from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
 
@@ -63,6 +64,22 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
             ours = {step.name: step for step in (TolerantGossip, VisibilityStep)}
             return {**super().claim_steps(), **ours}
 
+        def start(self, parent: Any) -> None:
+            """Connect and receive messages; try again where no file can be opened, as with a lost connection.
+
+            Celery itself cancels all tasks then, and ends the worker.
+
+            Args:
+                parent: The consumer.
+            """
+            try:
+                super().start(parent)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                time.sleep(_PAUSE)
+                raise ConnectionResetError(f"No more files can be opened for now: {error}") from error
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._suspects = Suspects(self, self._accounting_for_failures(self.on_task_request))
@@ -76,8 +93,10 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     def _accounting_for_failures(self, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         # A request whose time comes later begins in Celery's timer, which would only log what fails.
         def begin_or_leave(request: Any) -> None:
-            with accounting_for(self, request.message):
+            try:
                 begin(request)
+            except Exception as error:  # noqa: BLE001  # the message has to be accounted for
+                account_for(self, request.message, error)
 
         return begin_or_leave
 
