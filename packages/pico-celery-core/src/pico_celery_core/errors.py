@@ -7,6 +7,8 @@ it survives pickling and Celery's result backends. For that its arguments are pl
 import difflib
 from collections.abc import Iterable
 
+from pico_celery_core.connections import connection_hint
+
 __all__ = [
     "ArgumentEncodingError",
     "CallError",
@@ -28,6 +30,7 @@ __all__ = [
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
+    "ResultBackendError",
     "ResultTimeoutError",
     "SettingsError",
     "TaskNameError",
@@ -308,9 +311,10 @@ class PublishTimeoutError(PicoCeleryError, TimeoutError):
             problem = f"{self.problem or 'the broker did not answer'}. The message may arrive yet."
         else:
             problem = "earlier messages were still waiting for the broker. Nothing was sent."
+        hint = connection_hint(self.problem or "did not answer", self.broker, "broker_url") if self.begun else ""
         return (
             f"Sending task {self.task!r} to {self.broker} took longer than {self.timeout:g} s: {problem} "
-            "Check that the broker can be reached, or give it more time with publish_timeout."
+            f"{hint or 'Check that the broker can be reached, or give it more time with publish_timeout.'}"
         )
 
 
@@ -329,6 +333,19 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
             "any worker, or its worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and "
             "that both have the same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
         )
+
+
+class ResultBackendError(PicoCeleryError, RuntimeError):
+    """The result backend lets this process not in."""
+
+    def __init__(self, backend: str, problem: str, hint: str) -> None:
+        super().__init__(backend, problem, hint)
+        self.backend = backend
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"The result backend {self.backend} refuses the connection: {self.problem.rstrip('.')}. {self.hint}"
 
 
 class ListeningCancelledError(PicoCeleryError, RuntimeError):
