@@ -274,7 +274,7 @@ class ArgumentEncodingError(PicoCeleryError, TypeError):
 class LossyModelError(ArgumentEncodingError):
     """A pydantic model is not what its JSON makes again; nothing was sent."""
 
-    _problem = ", which does not survive JSON: what it is dumped to makes no equal one again"
+    _problem = ", which does not round-trip through JSON"
 
 
 class MissingStampError(PicoCeleryError, TypeError):

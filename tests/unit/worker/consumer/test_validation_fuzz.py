@@ -20,7 +20,7 @@ from pico_ioc import component
 from pico_celery_core.decorators import task
 from pico_celery_worker.consumer.consumer import ReliableConsumer
 from pico_celery_worker.consumer.validation import rejecting_malformed
-from pico_celery_worker.loop import close_host
+from pico_celery_worker.loop import close_runner
 from pico_celery_worker.pools.job import TaskJob
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.messages import content_types, encodings, headers, payloads
@@ -40,14 +40,14 @@ class Channel:
     """Where messages come from, and are answered."""
 
     def __init__(self) -> None:
-        self.answers: list[str] = []
+        self.pending: list[str] = []
         self.no_ack_consumers: set[str] | None = None
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        self.answers.append("acknowledged")
+        self.pending.append("acknowledged")
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        self.answers.append("requeued" if requeue else "rejected")
+        self.pending.append("requeued" if requeue else "rejected")
 
 
 class Pool:
@@ -96,8 +96,8 @@ class Worker:
     def _drop(self, message: Any, error: Exception) -> None:
         """Do as Celery's consumer, which acknowledges what it cannot decode."""
         Consumer.on_decode_error(self.consumer, message, error)
-        assert message.channel.answers.pop() == "acknowledged"
-        message.channel.answers.append("dropped")
+        assert message.channel.pending.pop() == "acknowledged"
+        message.channel.pending.append("dropped")
 
     def take(self, **message: Any) -> list[str]:
         """Receive a message, as kombu's consumer hands it over, and return how it was answered."""
@@ -109,9 +109,9 @@ class Worker:
         else:
             self.receive(received)
         if self.timed:
-            channel.answers.append("scheduled")
+            channel.pending.append("scheduled")
             self.timed.clear()
-        return channel.answers
+        return channel.pending
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def worker() -> Iterator[Worker]:
     app.set_current()
     yield Worker(app)
     app.close()
-    close_host()
+    close_runner()
 
 
 def test_a_message_as_celery_sends_it_runs_the_task(worker: Worker) -> None:
