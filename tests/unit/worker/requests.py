@@ -23,7 +23,7 @@ class Channel:
     """Where messages come from, and are answered, as far as the connection is there."""
 
     def __init__(self) -> None:
-        self.pending: list[str] = []
+        self.answers: list[str] = []
         self.no_ack_consumers: set[str] | None = None
         self.is_open = True
         self.is_broken = False
@@ -37,7 +37,7 @@ class Channel:
     def _answer(self, answer: str) -> None:
         if self.is_broken or not self.is_open:
             raise ConnectionResetError("the connection is lost")
-        self.pending.append(answer)
+        self.answers.append(answer)
 
 
 def message_of(

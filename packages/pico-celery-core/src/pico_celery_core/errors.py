@@ -25,6 +25,7 @@ __all__ = [
     "HandlerExitError",
     "ListeningCancelledError",
     "LossyModelError",
+    "MessageTooLargeError",
     "MissingStampError",
     "OptionValueError",
     "PicoCeleryError",

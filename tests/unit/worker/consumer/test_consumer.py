@@ -280,7 +280,7 @@ def test_a_cancelled_task_that_the_broker_has_is_left_to_the_next_worker(app, ru
     request = running("late")
     cancel(app)
     assert app.AsyncResult(request.id).state == "PENDING"
-    assert request.message.channel.pending == []
+    assert request.message.channel.answers == []
 
 
 def test_a_result_backend_that_is_away_does_not_hold_up_the_end_for_each_task(app, running, monkeypatch, caplog):

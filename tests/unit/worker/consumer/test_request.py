@@ -81,7 +81,7 @@ def make(app, container, unacked_messages):
 
 
 def answers(request: Any) -> list[str]:
-    found: list[str] = request.message.channel.pending
+    found: list[str] = request.message.channel.answers
     return found
 
 
@@ -102,7 +102,7 @@ def test_a_renewed_request_is_that_of_the_new_delivery(make):
     assert request.message is new
     assert (request.on_ack, request.on_reject) == (new.ack_log_error, new.reject_log_error)
     request.acknowledge()
-    assert (old.channel.pending, new.channel.pending) == ([], ["acknowledged"])
+    assert (old.channel.answers, new.channel.answers) == ([], ["acknowledged"])
 
 
 def test_a_renewed_request_rejects_the_new_delivery(make):
@@ -110,7 +110,7 @@ def test_a_renewed_request_rejects_the_new_delivery(make):
     old, new = request.message, message_of("late", request.id)
     request.rebind(new, new.ack_log_error, new.reject_log_error)
     request.reject(requeue=True)
-    assert (old.channel.pending, new.channel.pending) == ([], ["requeued"])
+    assert (old.channel.answers, new.channel.answers) == ([], ["requeued"])
 
 
 def test_a_renewal_sets_names_that_celerys_request_has(make):

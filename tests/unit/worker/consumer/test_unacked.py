@@ -63,13 +63,13 @@ class RedisChannel(Channel):
     def _answer(self, answer: str) -> None:
         if self.is_broken or self.closed:
             raise ConnectionResetError("the connection is lost")
-        self.pending.append(answer)
+        self.answers.append(answer)
 
 
 @pytest.fixture
 def unacked_messages(monkeypatch) -> UnackedMessages:
     own = UnackedMessages()
-    own.keep()
+    own.enable()
     monkeypatch.setattr(module, "unacked_messages", own)
     monkeypatch.setattr(request_module, "unacked_messages", own)
     return own
@@ -121,7 +121,7 @@ def test_without_greenlets_messages_are_answered_as_celery_does(run):
     request = run()
     request.message.channel.is_open = False
     given: list[Any] = []
-    own.answer(request, None, lambda: given.append(1))
+    own.settle(request, None, lambda: given.append(1))
     assert given == [1]
     assert own.pending == {}
 
@@ -129,7 +129,7 @@ def test_without_greenlets_messages_are_answered_as_celery_does(run):
 def test_an_answer_is_given_once(run, unacked_messages):
     request = run()
     request.acknowledge()
-    assert request.message.channel.pending == ["acknowledged"]
+    assert request.message.channel.answers == ["acknowledged"]
     assert unacked_messages.pending == {}
 
 
@@ -176,7 +176,7 @@ def test_what_was_answered_while_there_was_no_connection_is_not_answered_again(r
     request.message.channel = following
     unacked_messages.flush()
     request.reject(requeue=True)
-    assert following.pending == ["acknowledged"]
+    assert following.answers == ["acknowledged"]
     assert unacked_messages.pending == {}
 
 
@@ -192,7 +192,7 @@ def test_redis_is_told_as_soon_as_there_is_a_connection(run, unacked_messages, r
     assert len(unacked_messages.pending) == 1
     following = RedisChannel()
     unacked_messages.reattach(following)
-    assert following.pending == [answer]
+    assert following.answers == [answer]
     assert unacked_messages.pending == {}
     assert unacked(following) == set()
 
@@ -206,7 +206,7 @@ def test_what_redis_refuses_to_hear_is_told_later(run, unacked_messages, monkeyp
     assert f"Could not settle the message of task late[{request.id}]" in caplog.text
     monkeypatch.undo()
     unacked_messages.flush()
-    assert message.channel.pending == ["acknowledged"]
+    assert message.channel.answers == ["acknowledged"]
 
 
 def refuse(_: str) -> None:
@@ -222,7 +222,7 @@ def test_what_cannot_be_told_even_then_stays_noted(run, unacked_messages):
     assert len(unacked_messages.pending) == 1
     request.message.channel.is_broken = False
     unacked_messages.flush()
-    assert request.message.channel.pending == ["acknowledged"]
+    assert request.message.channel.answers == ["acknowledged"]
     assert unacked_messages.pending == {}
 
 
@@ -238,7 +238,7 @@ def test_what_runs_is_not_given_back_with_the_channel(run, unacked_messages):
     assert unacked(following) == {running.message.delivery_tag}
     assert following.qos.restored == [waiting.delivery_tag]
     running.acknowledge()
-    assert (channel.pending, following.pending) == ([], ["acknowledged"])
+    assert (channel.answers, following.answers) == ([], ["acknowledged"])
 
 
 def test_what_has_ended_and_could_not_say_so_is_given_back(run, unacked_messages):
@@ -273,7 +273,7 @@ def test_what_ends_between_two_connections_is_told_by_the_next(run, unacked_mess
     request.acknowledge()
     following = RedisChannel()
     unacked_messages.reattach(following)
-    assert following.pending == ["acknowledged"]
+    assert following.answers == ["acknowledged"]
     assert unacked(following) == set()
 
 
@@ -309,10 +309,10 @@ def test_a_running_task_takes_the_new_delivery_for_its_own(run, unacked_messages
     old, new = request.message, again(request.message)
     assert claim_redelivered(unacked_messages, new)
     assert request.message is new
-    assert new.channel.pending == []
+    assert new.channel.answers == []
     assert f"Task late[{request.id}] was redelivered while it runs: the running execution goes on" in caplog.text
     request.acknowledge()
-    assert (old.channel.pending, new.channel.pending) == ([], ["acknowledged"])
+    assert (old.channel.answers, new.channel.answers) == ([], ["acknowledged"])
 
 
 @pytest.mark.parametrize(("requeue", "answer"), [(None, "acknowledged"), (False, "rejected")])
@@ -325,7 +325,7 @@ def test_a_task_that_was_answered_meanwhile_is_not_run_again(run, unacked_messag
     settle(request, requeue)
     new = again(request.message)
     assert claim_redelivered(unacked_messages, new)
-    assert new.channel.pending == [answer]
+    assert new.channel.answers == [answer]
     assert unacked_messages.pending == {}
 
 
@@ -338,7 +338,7 @@ def test_a_task_that_was_put_back_is_run_again(run, unacked_messages, runs):
     request.reject(requeue=True)
     new = again(request.message)
     assert not claim_redelivered(unacked_messages, new)
-    assert new.channel.pending == []
+    assert new.channel.answers == []
     assert unacked_messages.pending == {}
 
 
@@ -351,11 +351,11 @@ def test_an_answer_that_was_lost_on_its_way_is_given_again(run, unacked_messages
     request = run(channel())
     state.task_ready(request)
     settle(request, requeue)
-    given = request.message.channel.pending
+    given = request.message.channel.answers
     assert given == ["acknowledged" if requeue is None else "rejected"]
     new = again(request.message, channel())
     assert claim_redelivered(unacked_messages, new)
-    assert new.channel.pending == given
+    assert new.channel.answers == given
 
 
 def test_what_was_settled_is_remembered_for_a_while(run, unacked_messages, monkeypatch):
@@ -405,13 +405,13 @@ def test_a_running_task_that_was_acknowledged_has_its_new_delivery_acknowledged(
     assert (
         f"Task late[{request.id}] was redelivered after it had ended: settled without running it again" in caplog.text
     )
-    assert new.channel.pending == ["acknowledged"]
+    assert new.channel.answers == ["acknowledged"]
     assert request.message is not new
 
 
 def test_a_request_that_cannot_be_renewed_is_run_again(run, unacked_messages):
     request = run()
-    request.renew = None
+    request.rebind = None
     assert not claim_redelivered(unacked_messages, again(request.message))
 
 

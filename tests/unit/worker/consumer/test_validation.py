@@ -52,11 +52,11 @@ def message(headers: Any, body: Any) -> Message:
 
 def second(**headers: Any) -> Message:
     """Return a message of Celery's second protocol."""
-    return message({"task": "plain", "id": "an-id", **headers}, [[], {}, {}])
+    return message({"task": "plain", "id": "an-id", "retries": 0, **headers}, [[], {}, {}])
 
 
 def body(value: Any) -> Message:
-    return message({"task": "plain", "id": "an-id"}, value)
+    return message({"task": "plain", "id": "an-id", "retries": 0}, value)
 
 
 def unusable(**headers: Any) -> Message:
@@ -103,29 +103,29 @@ def test_what_celery_sends_or_refuses_itself_passes(good):
         (second(id=""), "id is missing or not a string"),
         (second(id=None), "id is missing or not a string"),
         (second(id=3), "id is missing or not a string"),
-        (second(timelimit=3), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(timelimit=[1]), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(timelimit=[1, "2"]), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(timelimit=[-1, None]), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(stamped_headers="ab"), "stamped_headers is not a list of texts"),
+        (second(timelimit=3), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(timelimit=[1]), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(timelimit=[1, "2"]), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(timelimit=[-1, None]), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(stamped_headers="ab"), "stamped_headers is not a list of strings"),
         (second(stamps=[]), "stamps is not a mapping"),
         (second(shadow=3), "shadow is not a string"),
-        (second(retries="3"), "retries is not an integer, or too large"),
-        (second(timelimit=[10**400, None]), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(timelimit=[float("nan"), None]), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(timelimit=[None, float("inf")]), "timelimit is not a pair of numbers of seconds that one can wait"),
-        (second(stamped_headers=[[1]]), "stamped_headers is not a list of texts"),
-        (second(retries=10**400), "retries is not an integer, or too large"),
-        (second(replaced_task_nesting=[]), "its depth of replacement is no number, or too large"),
-        (second(eta=""), "its eta is no time in ISO 8601 that there is in every time zone"),
-        (second(eta=5), "its eta is no time in ISO 8601 that there is in every time zone"),
-        (second(eta="2026-01-01" + "0" * 1000), "its eta is no time in ISO 8601 that there is in every time zone"),
-        (second(eta="9999-12-31T23:59:59-01:00"), "its eta is no time in ISO 8601 that there is in every time zone"),
-        (second(expires="soon"), "its expires is no time in ISO 8601 that there is in every time zone"),
+        (second(retries="3"), "retries is not an integer, or is too large"),
+        (second(timelimit=[10**400, None]), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(timelimit=[float("nan"), None]), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(timelimit=[None, float("inf")]), "timelimit is not a pair of numbers of seconds, or one is too large"),
+        (second(stamped_headers=[[1]]), "stamped_headers is not a list of strings"),
+        (second(retries=10**400), "retries is not an integer, or is too large"),
+        (second(replaced_task_nesting=[]), "replaced_task_nesting is not an integer, or is too large"),
+        (second(eta=""), "eta is not an ISO 8601 time that exists in every time zone"),
+        (second(eta=5), "eta is not an ISO 8601 time that exists in every time zone"),
+        (second(eta="2026-01-01" + "0" * 1000), "eta is not an ISO 8601 time that exists in every time zone"),
+        (second(eta="9999-12-31T23:59:59-01:00"), "eta is not an ISO 8601 time that exists in every time zone"),
+        (second(expires="soon"), "expires is not an ISO 8601 time that exists in every time zone"),
         (second(chain="x"), "chain is not a list of signatures"),
-        (second(chord=[]), "its chord is no mapping"),
-        (body([[], {}, {"chord": 5}]), "its chord is no mapping"),
-        (body([[], {}, {"delivery_info": 5}]), "its delivery_info is no mapping"),
+        (second(chord=[]), "chord is not a mapping"),
+        (body([[], {}, {"chord": 5}]), "chord is not a mapping"),
+        (body([[], {}, {"delivery_info": 5}]), "delivery_info is not a mapping"),
         (body(None), "body does not have three parts"),
         (body("abc"), "body does not have three parts"),
         (body([[], {}]), "body does not have three parts"),
@@ -137,7 +137,7 @@ def test_what_celery_sends_or_refuses_itself_passes(good):
         (body([[], {}, {"chain": 1}]), "chain is not a list of signatures"),
         (
             body({"args": [], "timelimit": [10**400, 1]}),
-            "timelimit is not a pair of numbers of seconds that one can wait",
+            "timelimit is not a pair of numbers of seconds, or one is too large",
         ),
         (body({"args": 3}), "args is not a list"),
         (body({"args": [], "kwargs": []}), "kwargs is not a mapping"),
@@ -181,7 +181,7 @@ def rejected() -> Iterator[list[Any]]:
 
 
 def answers(received: Any) -> list[str]:
-    found: list[str] = received.channel.pending
+    found: list[str] = received.channel.answers
     return found
 
 
@@ -336,7 +336,7 @@ def test_an_invalid_message_shows_no_sensitive_argument(consumer, caplog):
         sent.headers.setdefault("argsrepr", f"('ada', '{SECRET}')")
         consumer.create_task_handler()(sent)
         assert answers(sent) == ["rejected"]
-    assert "timelimit is not a pair of numbers of seconds that one can wait" in caplog.text
+    assert "timelimit is not a pair of numbers of seconds, or one is too large" in caplog.text
     assert SECRET not in caplog.text
 
 

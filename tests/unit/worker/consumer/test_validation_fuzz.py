@@ -40,14 +40,14 @@ class Channel:
     """Where messages come from, and are answered."""
 
     def __init__(self) -> None:
-        self.pending: list[str] = []
+        self.answers: list[str] = []
         self.no_ack_consumers: set[str] | None = None
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        self.pending.append("acknowledged")
+        self.answers.append("acknowledged")
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        self.pending.append("requeued" if requeue else "rejected")
+        self.answers.append("requeued" if requeue else "rejected")
 
 
 class Pool:
@@ -96,8 +96,8 @@ class Worker:
     def _drop(self, message: Any, error: Exception) -> None:
         """Do as Celery's consumer, which acknowledges what it cannot decode."""
         Consumer.on_decode_error(self.consumer, message, error)
-        assert message.channel.pending.pop() == "acknowledged"
-        message.channel.pending.append("dropped")
+        assert message.channel.answers.pop() == "acknowledged"
+        message.channel.answers.append("dropped")
 
     def take(self, **message: Any) -> list[str]:
         """Receive a message, as kombu's consumer hands it over, and return how it was answered."""
@@ -109,9 +109,9 @@ class Worker:
         else:
             self.receive(received)
         if self.timed:
-            channel.pending.append("scheduled")
+            channel.answers.append("scheduled")
             self.timed.clear()
-        return channel.pending
+        return channel.answers
 
 
 @pytest.fixture(scope="module")

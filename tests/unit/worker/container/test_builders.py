@@ -18,7 +18,7 @@ from pico_ioc import (
     provides,
 )
 
-from pico_celery_core._pico_ioc import behind
+from pico_celery_core._pico_ioc import unwrap_proxy
 from pico_celery_worker.execution.scope import TaskScope
 from tests.unit.worker.containers import bare_container, plan_for, planned
 
@@ -411,8 +411,8 @@ async def test_a_plan_gives_intercepted_components_in_their_proxy_and_closes_wha
         def run(self) -> None: ...
 
     root = await planned(bare_container(Interceptor, Root), Root)
-    assert behind(root) is not root
-    assert behind(root).closed == 1
+    assert unwrap_proxy(root) is not root
+    assert unwrap_proxy(root).closed == 1
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pico_ioc import ComponentCreationError, cleanup, component, configure, intercepted_by, provides
 
-from pico_celery_core._pico_ioc import behind
+from pico_celery_core._pico_ioc import unwrap_proxy
 from pico_celery_worker.container.singletons import AsyncSingletons
 from pico_celery_worker.execution.scope import TaskScope
 from tests.unit.worker.containers import bare_container, plan_for, planned
@@ -199,10 +199,10 @@ async def test_the_proxies_that_eager_singletons_hold_work_afterwards(way):
 
     container = bare_container(provider, component(Eager), root)
     eager = container.get(Eager)
-    assert behind(eager.pool) is None
+    assert unwrap_proxy(eager.pool) is None
     made = (await planned(container, root)).pool
     assert eager.pool.ready
-    assert behind(eager.pool) is made
+    assert unwrap_proxy(eager.pool) is made
 
 
 async def test_dependencies_are_made_before_dependents():
@@ -217,7 +217,7 @@ async def test_dependencies_are_made_before_dependents():
     class Pool:
         @configure
         async def connect(self, network: Network) -> None:
-            assert behind(network) is not None
+            assert unwrap_proxy(network) is not None
             order.append("pool")
 
     @provides(dict, lazy=True)
@@ -257,7 +257,7 @@ async def test_only_a_cleanup_method_may_need_one():
 
     container = bare_container(Audit, Root)
     await planned(container, Root)
-    assert behind(container.get(Audit)).lines == ["closed"]
+    assert unwrap_proxy(container.get(Audit)).lines == ["closed"]
 
 
 async def test_one_that_somebody_asked_the_container_for_too_early_is_made_all_the_same():
@@ -266,7 +266,7 @@ async def test_one_that_somebody_asked_the_container_for_too_early_is_made_all_t
     pool, provider, root = pool_and_root(gate, "ainit")
     container = bare_container(provider, root)
     early = await container.aget(pool)
-    assert inspect.iscoroutine(behind(early)), "pico-ioc takes the coroutine for the object"
+    assert inspect.iscoroutine(unwrap_proxy(early)), "pico-ioc takes the coroutine for the object"
     assert (await planned(container, root)).pool.ready
     assert early.ready
 
@@ -294,7 +294,7 @@ async def test_an_intercepted_one_keeps_its_proxy_and_the_container_can_close_it
     container = bare_container(Interceptor, Pool, Root)
     root = await planned(container, Root)
     assert root.pool is container.get(Pool)
-    assert type(behind(root.pool)) is Pool
+    assert type(unwrap_proxy(root.pool)) is Pool
     assert root.pool.run() == "done"
     await container.ashutdown()
     assert calls == ["closed"]

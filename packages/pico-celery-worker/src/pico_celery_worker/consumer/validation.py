@@ -33,12 +33,21 @@ _LONGEST_WAIT: Final = 10**9
 
 # Between two attempts a task may have to wait for two to this power of seconds, which someone calculates.
 _LARGEST_COUNT: Final = 10**7
-_COUNTS: Final = {"retries": "number of retries", "replaced_task_nesting": "depth of replacement"}
+_COUNTS: Final = ("retries", "replaced_task_nesting")
 
 _LONGEST_TIME: Final = 100
 
 # What comes after the task, in the third part of a body.
 _LINKS: Final = ("callbacks", "errbacks", "chain")
+
+# What most messages have not, or have empty.
+_NO_LIMITS: Final = (None, [None, None], (None, None))
+_NO_COUNT: Final = (None, 0)
+_UNUSUAL_PARTS: Final = (*_LINKS, "chord", "delivery_info")
+_UNUSUAL_HEADERS: Final = ("stamped_headers", "shadow", "eta", "expires", *_UNUSUAL_PARTS)
+_NO_STAMPS: Final = (None, {})
+_NO_PARTS: Final[list[Any]] = [None] * len(_UNUSUAL_PARTS)
+_NO_HEADERS: Final[list[Any]] = [None] * len(_UNUSUAL_HEADERS)
 
 # Part of kombu has types, and this has not.
 _shown: Any = safe_repr
@@ -110,6 +119,8 @@ def check(message: Any) -> None:
     _expect(isinstance(headers, Mapping), "headers is not a mapping")
     if "task" in headers:
         body = message.payload
+        if _is_ordinary(headers, body):
+            return
         # Between its two protocols Celery had messages that say something in either place.
         _check_headers({**body, **headers} if isinstance(body, Mapping) else headers)
         _check_body(body)
@@ -118,23 +129,46 @@ def check(message: Any) -> None:
         _check_call(message.payload.get("args", ()), message.payload.get("kwargs", {}))
 
 
+def _is_ordinary(headers: Mapping[str, Any], body: Any) -> bool:
+    """Tell in one step that a message is as most are. Any other is looked at part by part."""
+    get = headers.get
+    retries = get("retries")
+    if (
+        type(headers["task"]) is not str
+        or type(get("id")) is not str
+        or not get("id")
+        or get("timelimit") not in _NO_LIMITS
+        or type(retries) is not int
+        or not 0 <= retries <= _LARGEST_COUNT
+        or get("replaced_task_nesting") not in _NO_COUNT
+        or get("stamps") not in _NO_STAMPS
+        or [*map(get, _UNUSUAL_HEADERS)] != _NO_HEADERS
+        or type(body) is not list
+        or len(body) != 3  # noqa: PLR2004
+    ):
+        return False
+    args, kwargs, embed = body
+    is_call = type(args) is list and type(kwargs) is dict and {str}.issuperset(map(type, kwargs))
+    return is_call and type(embed) is dict and [*map(embed.get, _UNUSUAL_PARTS)] == _NO_PARTS
+
+
 def _check_headers(headers: Mapping[str, Any]) -> None:
     task_id = headers.get("id")
     limits = headers.get("timelimit")
     stamped = headers.get("stamped_headers")
     _expect(isinstance(headers["task"], str), "task is not a string")
     _expect(isinstance(task_id, str) and bool(task_id), "id is missing or not a string")
-    _expect(limits is None or _are_limits(limits), "timelimit is not a pair of numbers of seconds that one can wait")
-    _expect(stamped is None or _are_texts(stamped), "stamped_headers is not a list of texts")
+    _expect(limits is None or _are_limits(limits), "timelimit is not a pair of numbers of seconds, or one is too large")
+    _expect(stamped is None or _are_texts(stamped), "stamped_headers is not a list of strings")
     _expect(isinstance(headers.get("stamps"), (Mapping, type(None))), "stamps is not a mapping")
     _expect(isinstance(headers.get("shadow"), (str, type(None))), "shadow is not a string")
-    for name, counts in _COUNTS.items():
+    for name in _COUNTS:
         number = headers.get(name)
         is_count = number is None or (isinstance(number, int) and abs(number) <= _LARGEST_COUNT)
-        _expect(is_count, f"its {counts} is no number, or too large")
+        _expect(is_count, f"{name} is not an integer, or is too large")
     _check_links(headers)
     for name in ("eta", "expires"):
-        _expect(_is_time(headers.get(name)), f"its {name} is no time in ISO 8601 that there is in every time zone")
+        _expect(_is_time(headers.get(name)), f"{name} is not an ISO 8601 time that exists in every time zone")
 
 
 def _are_limits(limits: Any) -> bool:
@@ -177,7 +211,7 @@ def _check_links(parts: Mapping[str, Any]) -> None:
         links = parts.get(name)
         _expect(links is None or _are_signatures(links), f"{name} is not a list of signatures")
     for name in ("chord", "delivery_info"):
-        _expect(isinstance(parts.get(name), (Mapping, type(None))), f"its {name} is no mapping")
+        _expect(isinstance(parts.get(name), (Mapping, type(None))), f"{name} is not a mapping")
 
 
 def _are_signatures(links: Any) -> bool:
