@@ -180,7 +180,7 @@ def test_it_is_looked_again_and_again(make_parent):
 
 def test_what_was_held_goes_on_with_the_new_connection(make_parent, unacked_messages, monkeypatch):
     resumed: list[Any] = []
-    monkeypatch.setattr(unacked_messages, "resume", resumed.append)
+    monkeypatch.setattr(unacked_messages, "reattach", resumed.append)
     parent = make_parent()
     started(parent)
     assert resumed == [parent.task_consumer.channel]
@@ -259,7 +259,7 @@ def prefork() -> Any:
 
 @pytest.mark.parametrize("options", [{"is_green": False}, {"hub": object()}, {"pool": prefork()}])
 def test_other_workers_only_say_that_they_live(make_parent, unacked_messages, client, monkeypatch, options):
-    monkeypatch.setattr(unacked_messages, "resume", pytest.fail)
+    monkeypatch.setattr(unacked_messages, "reattach", pytest.fail)
     monkeypatch.setattr(unacked_messages, "flush", pytest.fail)
     parent = make_parent(**options)
     parent.send()
@@ -343,7 +343,7 @@ def test_renewal_waits_for_redis_no_longer_than_until_the_next_time(make_parent)
 
 
 def test_other_brokers_are_left_alone(make_parent, unacked_messages, monkeypatch):
-    monkeypatch.setattr(unacked_messages, "resume", pytest.fail)
+    monkeypatch.setattr(unacked_messages, "reattach", pytest.fail)
     parent = make_parent("memory://")
     started(parent).stop(parent)
     assert parent.entries() == []
