@@ -65,7 +65,7 @@ def test_a_singleton_that_fails_stops_the_worker(pool: Pool) -> None:
                 assert worker.wait(10) != 0
                 worker.wait_for_log("The worker cannot start: .*the database is not there")
             else:
-                worker.wait_for_log("This process cannot make what its tasks need.*the database is not there")
+                worker.wait_for_log("Could not create the singletons that tasks depend on.*the database is not there")
                 with pytest.raises(ResolutionError, match="the database is not there"):
                     app.send_task("resources.query").get(timeout=10)
                 assert worker.stop() == 0
