@@ -4,9 +4,9 @@
 
 sends identified tasks with `acks_late` to gevent workers, and meanwhile, at random from the seed, kills, stops and
 pauses workers, cuts the network between them and the broker, or lets it lose what is sent, restarts and stalls the
-broker, takes the result backend away, and has it refuse what is to be stored. In the end, of what was accepted
-everything has to be finished at least once, and its result stored; and what ran twice has to be explained by a fault
-that struck it.
+broker, takes the result backend away, has it refuse what is to be stored, and lets workers open no files. In the end,
+of what was accepted everything has to be finished at least once, and its result stored; and what ran twice has to be
+explained by a fault that struck it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from celery import Celery, states
 from rich.console import Console
 from rich.table import Table
 
-from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
+from tests.integration.faults import Network, network, no_file_to_open, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, queue_of
 from tests.integration.workers import Worker
 from tests.servers import REFUSALS, OwnRedis, own_redis
@@ -255,7 +255,7 @@ class Crew:
         self.ended: list[Worker] = []
         self.running = [self._start() for _ in range(size)]
         for worker in self.running:
-            self._wait_until_ready(worker)
+            self.wait_until_ready(worker)
 
     def strike(self, worker: Worker, number: signal.Signals) -> None:
         """Send a signal that ends a worker, and hire another in its place."""
@@ -287,7 +287,8 @@ class Crew:
         return Worker([*arguments, "--without-mingle", "-n", f"{random.getrandbits(64):x}@%h"], self._environment)
 
     @staticmethod
-    def _wait_until_ready(worker: Worker) -> None:
+    def wait_until_ready(worker: Worker) -> None:
+        """Wait until a worker takes messages."""
         worker.wait_for_log(r"ready\.", 60)
 
 
@@ -316,6 +317,7 @@ class Scene:
             ("worker stopped cold", lambda: self._end_one(signal.SIGQUIT)),
             ("worker stopped warm", lambda: self._end_one(signal.SIGTERM)),
             ("worker paused", self._pause_one),
+            ("descriptors exhausted", self._exhaust_one),
             ("network cut", self.between.cut),
             ("network refuses", self._refuse),
             ("network loses", self._lose),
@@ -342,6 +344,13 @@ class Scene:
         self._for_a_while(
             lambda: worker.process.send_signal(signal.SIGSTOP), lambda: worker.process.send_signal(signal.SIGCONT)
         )
+        return worker.process.pid
+
+    def _exhaust_one(self) -> int:
+        worker = self.random.choice(self.crew.running)
+        self.crew.wait_until_ready(worker)  # one that only starts cannot even load its modules
+        with no_file_to_open(worker.process.pid):
+            time.sleep(self.random.uniform(0.2, 3))
         return worker.process.pid
 
     def _refuse(self) -> None:

@@ -7,6 +7,8 @@ it survives pickling and Celery's result backends. For that its arguments are pl
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, dataclass_transform
 
+from pico_celery_core.connections import connection_hint
+
 __all__ = [
     "ArgumentEncodingError",
     "CallError",
@@ -23,11 +25,13 @@ __all__ = [
     "HandlerExitError",
     "ListeningCancelledError",
     "LossyModelError",
+    "MessageTooLargeError",
     "MissingStampError",
     "OptionValueError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
+    "ResultBackendError",
     "ResultTimeoutError",
     "SettingsError",
     "TaskNameError",
@@ -272,10 +276,7 @@ class PublishTimeoutError(PicoCeleryError, TimeoutError):
     broker: str
     problem: str = ""
     begun: bool = True
-    template = (
-        "Sending task {task!r} to {broker} took longer than {timeout:g} s: {reason} "
-        "Check that the broker can be reached, or give it more time with publish_timeout."
-    )
+    template = "Sending task {task!r} to {broker} took longer than {timeout:g} s: {reason} {hint}"
 
     @property
     def reason(self) -> str:
@@ -283,6 +284,12 @@ class PublishTimeoutError(PicoCeleryError, TimeoutError):
         if self.begun:
             return f"{self.problem or 'the broker did not answer'}. The message may arrive yet."
         return "earlier messages were still waiting for the broker. Nothing was sent."
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        hint = connection_hint(self.problem or "did not answer", self.broker, "broker_url") if self.begun else ""
+        return hint or "Check that the broker can be reached, or give it more time with publish_timeout."
 
 
 class ResultTimeoutError(PicoCeleryError, TimeoutError):
@@ -297,6 +304,20 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
     )
 
 
+class ResultBackendError(PicoCeleryError, RuntimeError):
+    """The result backend refuses the connection."""
+
+    backend: str
+    problem: str
+    hint: str
+    template = "The result backend {backend} refuses the connection: {reason}. {hint}"
+
+    @property
+    def reason(self) -> str:
+        """The problem, without its full stop."""
+        return self.problem.rstrip(".")
+
+
 class ListeningCancelledError(PicoCeleryError, RuntimeError):
     """The background task that receives results was cancelled."""
 
@@ -304,6 +325,16 @@ class ListeningCancelledError(PicoCeleryError, RuntimeError):
     template = (
         "The background task {listener!r} that receives results was cancelled, and not the task that awaits this "
         "result. Await the result again, and leave the background task to asyncio.run, which cancels it at the end."
+    )
+
+
+class MessageTooLargeError(PicoCeleryError, ValueError):
+    """The body of a message is larger, or becomes larger when it is decompressed, than a message may be."""
+
+    limit: int
+    template = (
+        "Its body is larger than a message may be, or becomes so when it is decompressed: {limit} bytes. "
+        "If messages of yours are so large, raise the setting pico_max_message_size."
     )
 
 

@@ -10,14 +10,15 @@ Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it 
 """
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from celery import signals
 from celery.exceptions import InvalidTaskError
 from kombu.utils.encoding import safe_repr
 
+from pico_celery_core.errors import MessageTooLargeError
+from pico_celery_core.message_size import check_size, max_message_size
 from pico_celery_worker.consumer.failures import forget, is_messages, leave
 from pico_celery_worker.consumer.masking import UntakenMessages
 
@@ -39,38 +40,42 @@ def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callabl
         consumer: Celery's consumer.
         receive: Receives a message: Celery's own reception.
     """
+    largest = max_message_size(consumer.app.conf)
 
     def receive_or_reject(message: Any) -> Any:
         try:
+            check_size(message.body, largest)
             check(message)
-        except InvalidTaskError as error:
+        except (InvalidTaskError, MessageTooLargeError) as error:
             return consumer.on_invalid_task(None, message, error)
         except Exception as error:  # noqa: BLE001
             # It cannot be decoded, and Celery knows what to do about that.
             logger.debug("A message cannot be checked: %s: %s", type(error).__name__, error)
-        with accounting_for(consumer, message):
+        try:
             return receive(message)
+        except Exception as error:  # noqa: BLE001  # the message has to be accounted for
+            account_for(consumer, message, error)
 
     return receive_or_reject
 
 
-@contextmanager
-def accounting_for(consumer: Any, message: Any) -> Generator[None]:
-    """Reject a message, or leave it with the broker and end the worker, where what is done about it fails.
+def account_for(consumer: Any, message: Any, error: Exception) -> None:
+    """Reject a message, or leave it with the broker and end the worker, after its reception has failed.
 
     Args:
         consumer: Celery's consumer.
         message: The message.
+        error: What was raised.
+
+    Raises:
+        Exception: The error, where it is that of a lost connection.
     """
-    try:
-        yield
-    except Exception as error:  # whatever it is, the message has to be accounted for
-        if _is_of_the_connection(consumer, error):
-            raise
-        if is_messages(error, message, consumer.app):
-            UntakenMessages(consumer.app).hidden(_reject)(None, message, error, consumer)
-        else:
-            leave(message, error)
+    if _is_of_the_connection(consumer, error):
+        raise error
+    if is_messages(error, message, consumer.app):
+        UntakenMessages(consumer.app).hidden(_reject)(None, message, error, consumer)
+    else:
+        leave(message, error)
 
 
 def _is_of_the_connection(consumer: Any, error: Exception) -> bool:

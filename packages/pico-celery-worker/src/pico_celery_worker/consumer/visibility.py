@@ -2,16 +2,20 @@
 
 import contextlib
 import logging
-from typing import Any
+from typing import Any, Final
 
 from celery import bootsteps
 
+from pico_celery_worker.consumer.descriptors import check_room
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.loop import host_class
 from pico_celery_worker.loop.watchdog import Native
 from pico_celery_worker.pools import pool_name
 
 logger = logging.getLogger(__name__)
+
+# How long to wait for the end of the thread that renews, in seconds. Nothing else runs meanwhile.
+_LONGEST_GOODBYE: Final = 0.5
 
 
 class Renewal:
@@ -37,21 +41,27 @@ class Renewal:
         self._own: Any = None
         self._client: Any = None
         self._ended = native.new_lock()
+        self._gone = native.new_lock()
 
     def start(self) -> None:
         """Begin to renew."""
         self._ended.acquire()
+        self._gone.acquire()
         self._native.start_thread(self._run, ())
 
     def stop(self) -> None:
-        """End to renew, without waiting for an attempt that is under way."""
+        """End to renew, without waiting for long for an attempt that is under way."""
         if self._ended.locked():
             self._ended.release()
+            # An interpreter that ends while the thread closes its hub may crash.
+            self._gone.acquire(True, _LONGEST_GOODBYE)
 
     def renew(self) -> None:
         """Renew once."""
         try:
             if self._client is None:
+                # A thread that waits gets a hub from gevent, and libev ends the process where that can open no files.
+                check_room()
                 # Who waits for longer has missed the next time.
                 options = {**self._connection.transport_options, "socket_timeout": self._interval}
                 self._own = self._connection.clone(transport_options=options)
@@ -69,6 +79,7 @@ class Renewal:
         finally:
             self._disconnect()
             self._native.close_hub()
+            self._gone.release()
 
     def _disconnect(self) -> None:
         own, self._own, self._client = self._own, None, None
