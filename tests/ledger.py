@@ -3,10 +3,10 @@
     hatch run ledger --broker redis --tasks 10000 --seed 7
 
 sends identified tasks with `acks_late` to gevent workers, and meanwhile, at random from the seed, kills, stops and
-pauses workers, some for longer than the visibility timeout, cuts the network between them and the broker, or lets it
-lose what is sent, restarts and stalls the broker, lets it run out of memory, takes the result backend away, and has
-it refuse what is to be stored. In the end, of what was accepted everything has to be finished at least once, and its
-result stored; and what ran twice has to be explained by a fault that struck it.
+pauses workers, some for longer than the visibility timeout, and lets them open no files, cuts the network between them
+and the broker, or lets it lose what is sent, restarts and stalls the broker, lets it run out of memory, takes the
+result backend away, and has it refuse what is to be stored. In the end, of what was accepted everything has to be
+finished at least once, and its result stored; and what ran twice has to be explained by a fault that struck it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from celery import Celery, states
 from rich.console import Console
 from rich.table import Table
 
-from tests.integration.faults import Network, network
+from tests.integration.faults import Network, network, no_file_to_open
 from tests.integration.stations import KINDS, queue_of
 from tests.integration.workers import Worker
 from tests.servers import REFUSALS, OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis
@@ -255,7 +255,7 @@ class Crew:
         self.ended: list[Worker] = []
         self.running = [self._start() for _ in range(size)]
         for worker in self.running:
-            self._wait_until_ready(worker)
+            self.wait_until_ready(worker)
 
     def strike(self, worker: Worker, number: signal.Signals) -> None:
         """Send a signal that ends a worker, and hire another in its place."""
@@ -287,7 +287,8 @@ class Crew:
         return Worker([*arguments, "--without-mingle", "-n", f"{random.getrandbits(64):x}@%h"], self._environment)
 
     @staticmethod
-    def _wait_until_ready(worker: Worker) -> None:
+    def wait_until_ready(worker: Worker) -> None:
+        """Wait until a worker takes messages."""
         worker.wait_for_log(r"ready\.", 60)
 
 
@@ -318,6 +319,7 @@ class Scene:
             ("worker paused beyond the visibility timeout", lambda: self._pause_one(VISIBILITY_TIMEOUT)),
             ("broker ends connections", self.broker.close_connections),
             ("memory alarm", self._run_out_of_memory),
+            ("descriptors exhausted", self._exhaust_one),
             ("network cut", self.between.cut),
             ("network refuses", self._refuse),
             ("network loses", self._lose),
@@ -349,6 +351,13 @@ class Scene:
     def _run_out_of_memory(self) -> None:
         with self.broker.memory_alarm():
             self._for_a_while()
+
+    def _exhaust_one(self) -> int:
+        worker = self.random.choice(self.crew.running)
+        self.crew.wait_until_ready(worker)  # one that only starts cannot even load its modules
+        with no_file_to_open(worker.process.pid):
+            time.sleep(self.random.uniform(0.2, 3))
+        return worker.process.pid
 
     def _refuse(self) -> None:
         self._for_a_while(self.between.refuse, self.between.recover)

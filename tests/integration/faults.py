@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import threading
@@ -144,6 +145,25 @@ def network(url: str, delay: float = 0) -> Iterator[tuple[Network, str]]:
         yield between, urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{between.port}"))
     finally:
         between.close()
+
+
+@contextmanager
+def no_file_to_open(pid: int) -> Iterator[None]:
+    """Let a process open neither files nor connections until the block ends.
+
+    Args:
+        pid: The process.
+    """
+    prlimit = getattr(resource, "prlimit", None)
+    if prlimit is None:
+        pytest.skip("only Linux can limit another process")
+    soft, hard = prlimit(pid, resource.RLIMIT_NOFILE)
+    prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # its standard input and output remain
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def rabbitmqctl(*arguments: str) -> None:

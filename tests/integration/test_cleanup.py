@@ -1,5 +1,7 @@
 """On each pool: what was made for an execution is cleaned up once, in reverse order, however the execution ends."""
 
+import signal
+
 import pytest
 from celery.exceptions import MaxRetriesExceededError, SoftTimeLimitExceeded, TimeLimitExceeded
 
@@ -96,6 +98,18 @@ def test_revoked_while_it_runs(worker: SharedWorker) -> None:
         assert worker.records.until(result.id, ENDED) == ["body", "finally", *HOOKS]
     assert worker.get("outcomes.echo", "next") == [["next"], {}]
     assert result.state == "REVOKED"
+    # As on Celery's own pools of greenlets and processes.
+    said = {"postrun None", f"revoked {signal.SIGTERM.value}"}
+    eventually(lambda: set(worker.records.of(f"ended:{result.id}")) == said)
+
+
+def test_a_soft_limit_that_is_not_below_the_hard_one_has_no_effect(worker: SharedWorker) -> None:
+    if worker.pool.hard_limit is not Ends.CLEANLY:
+        pytest.skip(f"the {worker.pool} pool ends a task at the later one of its limits")
+    result = worker.send_with_limit("cleanups.sleep", soft_time_limit=30, time_limit=0.2)
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=25)
+    assert worker.records.until(result.id, ENDED) == ["body", "finally", *HOOKS]
 
 
 def test_a_hook_that_fails_or_hangs_harms_neither_the_others_nor_the_outcome(worker: SharedWorker) -> None:

@@ -12,7 +12,7 @@ import pytest
 from celery import chord
 
 from tests import services
-from tests.integration.faults import Network, network, rabbitmq_vhost, rabbitmqctl
+from tests.integration.faults import Network, network, no_file_to_open, rabbitmq_vhost, rabbitmqctl
 from tests.integration.stations import KINDS, Station, on, scenarios, station
 from tests.integration.workers import Worker
 from tests.servers import OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis, own_sentinel
@@ -224,6 +224,17 @@ def acknowledgements_are_lost_on_their_way(place: Station) -> None:
         running.check()
 
 
+@on(*KINDS)
+def no_file_can_be_opened_for_a_moment(place: Station) -> None:
+    with network_and_worker(place) as (between, running):
+        with no_file_to_open(running.worker.process.pid):
+            between.cut()
+            running.worker.wait_for_log("Connection to broker lost")
+            running.worker.wait_for_log("[Tt]oo many open files")
+        running.end_meanwhile()
+        running.check()
+
+
 @on("redis")
 def rabbitmq_closes_all_connections(_: Station) -> None:
     with rabbitmq_vhost() as (name, url), station("rabbitmq", url) as place, place.worker(settings=IMPATIENT) as worker:
@@ -285,7 +296,7 @@ def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
         server.stop()
         place.let_go("meanwhile")
         place.until("finished", *tasks)
-        worker.wait_for_log("Failed operation _store_result")
+        worker.wait_for_log("cannot be stored in")
         server.start()
         eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"}, 30)
         assert worker.stop() == 0

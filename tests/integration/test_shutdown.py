@@ -213,6 +213,14 @@ def a_handler_that_holds_up_the_loop_delays_the_end_by_as_much(place: Station) -
         assert_resources_closed(place)
 
 
+@on("redis")
+def the_exit_code_says_by_which_signal_as_celerys_does(place: Station) -> None:
+    for pool in ("gevent", "eventlet", "threads", "solo", "prefork"):
+        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 1)):
+            with place.worker(pool=pool) as worker:
+                assert worker.stop(number, PROMPTLY) == code
+
+
 @on("redis", "rabbitmq")
 def a_worker_that_is_held_up_for_ever_ends_all_the_same(place: Station) -> None:
     with tempfile.TemporaryDirectory() as folder:

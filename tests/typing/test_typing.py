@@ -1,4 +1,4 @@
-"""The types, as mypy and pyright see them in a user's code, both in strict mode.
+"""The types, as mypy and pyright see them in a user's code, both in strict mode, with the settings of docs/client.md.
 
 A line of a case that ends in `# expect-error` must be an error, and no other line may be. `# expect-error (pyright)` is
 for pyright alone: to mypy a TaskResult fits anywhere, as its base class has no types.
@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent.parent
 CASES = Path(__file__).parent / "cases"
-FILES = sorted(CASES.glob("*.py"))
 
-pytestmark = pytest.mark.thorough
+# Where a checker sees each file, and where it is.
+FILES = {file.name: file for file in sorted(CASES.glob("*.py"))} | {
+    str(file.relative_to(ROOT)): file for file in sorted((ROOT / "examples/quickstart").glob("[!_]*.py"))
+}
 
 Report = dict[str, dict[int, str]]
 
@@ -28,29 +31,29 @@ def expected(file: Path, checker: str) -> set[int]:
     return {number for number, line in enumerate(lines, 1) if line.endswith(endings)}
 
 
+def documented(language: str, word: str) -> str:
+    """Return the settings that docs/client.md gives to users."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/client.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if word in block]
+    return block
+
+
 def mypy(folder: Path) -> Report:
-    (folder / "mypy.ini").write_text("[mypy]\nstrict = true\n[mypy-celery.*]\nignore_missing_imports = true\n")
-    done = run(folder, "mypy", "--no-error-summary", "--no-pretty", "--cache-dir=cache", ".")
-    found = re.findall(r"^([^/\n]+\.py):(\d+): error: (.*)$", done, re.MULTILINE)
+    clients = "[mypy-examples.quickstart.client]\ndisable_error_code = empty-body\n"
+    (folder / "mypy.ini").write_text(documented("ini", "strict") + clients)
+    done = run(
+        folder, "mypy", "--no-error-summary", "--no-pretty", "--cache-dir=cache", "--explicit-package-bases", "."
+    )
+    found = re.findall(r"^([^:\n]+\.py):(\d+): error: (.*)$", done, re.MULTILINE)
     return collect((name, int(line), text) for name, line, text in found)
 
 
 def pyright(folder: Path) -> Report:
-    settings = {
-        "typeCheckingMode": "strict",
-        # Celery and pico-ioc have no complete types, and the specification has stubs without annotations.
-        "reportMissingTypeStubs": False,
-        "reportUnknownMemberType": False,
-        "reportUnknownVariableType": False,
-        "reportUnknownParameterType": False,
-        "reportUntypedClassDecorator": False,
-        "reportUntypedFunctionDecorator": False,
-    }
-    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    (folder / "pyrightconfig.json").write_text(documented("json", "strict"))
     done = json.loads(run(folder, "pyright", "--outputjson", "--pythonpath", sys.executable))
     assert done["summary"]["filesAnalyzed"] == len(FILES)
     return collect(
-        (Path(found["file"]).name, found["range"]["start"]["line"] + 1, found["message"])
+        (str(Path(found["file"]).relative_to(folder)), found["range"]["start"]["line"] + 1, found["message"])
         for found in done["generalDiagnostics"]
         if found["severity"] == "error"
     )
@@ -75,18 +78,19 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """What a checker says of all cases, in a folder with no other settings than ours."""
     check: Callable[[Path], Report] = request.param
     folder = tmp_path_factory.mktemp(check.__name__)
-    for file in FILES:
-        shutil.copy(file, folder)
+    for name, file in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / name)
     return check.__name__, check(folder)
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_exactly_the_wrong_lines_are_errors(report, file):
+@pytest.mark.parametrize("name", FILES)
+def test_exactly_the_wrong_lines_are_errors(report, name):
     checker, errors = report
-    found = errors.get(file.name, {})
-    assert set(found) == expected(file, checker), found
+    found = errors.get(name, {})
+    assert set(found) == expected(FILES[name], checker), found
 
 
 def test_there_are_right_and_wrong_cases():
-    assert {bool(expected(file, "mypy")) for file in FILES} == {True, False}
+    assert {bool(expected(file, "mypy")) for file in FILES.values()} == {True, False}

@@ -46,8 +46,16 @@ def prerun(task_id: str, task: Any, **_: Any) -> None:
 
 
 @signals.task_postrun.connect
-def postrun(task_id: str, task: Any, **_: Any) -> None:
+def postrun(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
     record("postrun", task, task_id)
+    if task.name == "cleanups.sleep":
+        records.add(f"ended:{task_id}", f"postrun {state}")
+
+
+@signals.task_revoked.connect
+def revoked(request: Any, terminated: bool, signum: Any, **_: Any) -> None:
+    if terminated:
+        records.add(f"ended:{request.id}", f"revoked {signum:d}")
 
 
 @signals.task_success.connect

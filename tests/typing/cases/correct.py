@@ -6,7 +6,7 @@ from typing import Any, Unpack, assert_type
 
 from celery import Task
 from celery.result import AsyncResult
-from pico_ioc import component
+from pico_ioc import cleanup, component, configure, factory, provides
 
 from pico_celery import CeleryClient, SendOptions, TaskResult, celery, gather_results, send_task, task, with_options
 
@@ -101,6 +101,25 @@ class OptionTasks:
         **audit,
     )
     async def run(self) -> None: ...
+
+
+@factory
+class Made:
+    @provides(Audited)  # pyright: ignore[reportCallIssue]  # as docs/client.md says
+    def audited(self) -> Audited:
+        return Audited()
+
+
+@component(scope="prototype")
+class Configured:
+    def __init__(self, audited: Audited) -> None:
+        self.audited = audited
+
+    @configure
+    def prepare(self) -> None: ...
+
+    @cleanup
+    async def close(self) -> None: ...
 
 
 def in_a_response(client: UserTaskClient) -> dict[str, str]:

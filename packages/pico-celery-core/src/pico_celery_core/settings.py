@@ -8,16 +8,18 @@ from typing import Any, Final
 from celery.app.defaults import NAMESPACES, Option, flatten
 from celery.app.utils import HIDDEN_SETTINGS
 
-from pico_celery_core.errors import SettingsError, near_miss
+from pico_celery_core.errors import SettingsError
+from pico_celery_core.suggestions import near_miss
 
 PREFIX: Final = "celery"
 
-# Our own, all in seconds; docs/configuration.md says what each is for.
+# Our own; docs/configuration.md says what each is for.
 PICO_OPTIONS: Final[dict[str, Option]] = {
     "pico_blocked_timeout": Option(30.0, type="float"),
     "pico_cancel_timeout": Option(10.0, type="float"),
     "pico_cleanup_timeout": Option(10.0, type="float"),
     "pico_loop_lag_warning": Option(1.0, type="float"),
+    "pico_max_message_size": Option(64 * 2**20, type="int"),
     "pico_publish_timeout": Option(10.0, type="float"),
     "pico_result_timeout": Option(None, type="float"),
 }

@@ -1,8 +1,6 @@
 """PicoTaskRegistrar: finds `@task` methods and registers them with Celery."""
 
-import inspect
 import logging
-from collections.abc import Iterator
 
 from celery import Celery
 from pico_ioc import PicoContainer, component, configure
@@ -12,9 +10,10 @@ from pico_celery_core._pico_ioc import TASK_SCOPE
 from pico_celery_core.errors import DuplicateTaskError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.metadata import handlers
+from pico_celery_worker.container.handlers import Handler, components_of, handlers_of
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
-from pico_celery_worker.execution.execution import Executor, Handler
+from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import attach
 from pico_celery_worker.tasks.compatibility import refuse_contradictions
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
@@ -51,7 +50,8 @@ class PicoTaskRegistrar:
             ContractError: If no call of a stub in the container fits the handler of its task.
         """
         found: dict[str, Handler] = {}
-        for handler in self._handlers():
+        self._warn_of_singletons()
+        for handler in handlers_of(self._container):
             other = found.setdefault(handler.spec.name, handler)
             if (other.cls, other.method) != (handler.cls, handler.method):
                 raise DuplicateTaskError(handler.spec.name, str(other), str(handler))
@@ -71,21 +71,14 @@ class PicoTaskRegistrar:
         attach(self._app, Runtime(self._container, executors))
         logger.debug("Registered %d tasks: %s", len(found), ", ".join(sorted(found)))
 
-    def _handlers(self) -> Iterator[Handler]:
-        for key in self._container.keys():
-            provider = self._container.metadata_for(key)
-            cls = provider and (provider.concrete_class or provider.provided_type)
-            if provider is None or not inspect.isclass(cls):
-                continue
-            marked = list(handlers(cls))
-            if marked and provider.scope == SCOPE_SINGLETON:
+    def _warn_of_singletons(self) -> None:
+        for _, cls, scope in components_of(self._container):
+            if scope == SCOPE_SINGLETON and any(handlers(cls)):
                 logger.warning(
                     "Task component %s is a singleton: its executions share one instance and its state. "
                     'Declare it @component(scope="prototype") to give each its own',
                     cls.__qualname__,
                 )
-            for method, spec in marked:
-                yield Handler(key=key, cls=cls, method=method, spec=spec)
 
     def _make_way(self, name: str, handler: Handler) -> None:
         present = self._app.tasks.get(name)

@@ -9,7 +9,7 @@ from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
 from pico_celery_worker.consumer import descriptors as module
-from pico_celery_worker.consumer.descriptors import fit, most_connections
+from pico_celery_worker.consumer.descriptors import check_room, fit, most_connections
 
 
 class Resource:
@@ -121,3 +121,22 @@ def test_a_worker_with_no_room_for_a_task_does_not_start(limited: Any, app: Cele
     with pytest.raises(ImproperlyConfigured, match="may open 30 files; a worker needs 33 at least"):
         fit(worker_of(app, 1), has_processes=False)
     assert "The worker cannot start: This process may open 30 files" in caplog.text
+
+
+def test_room_for_some_files_leaves_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, closed = iter(range(100, 200)), []
+    monkeypatch.setattr(module.os, "close", closed.append)
+    monkeypatch.setattr(module.os, "dup", lambda _: next(opened))
+    check_room()
+    assert closed == [*range(100, 108)]
+
+    def refuse(_: int) -> int:
+        number = next(opened)
+        if number > 110:
+            raise OSError(24, "Too many open files")
+        return number
+
+    monkeypatch.setattr(module.os, "dup", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        check_room()
+    assert closed == [*range(100, 111)]

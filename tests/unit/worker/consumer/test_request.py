@@ -1,11 +1,13 @@
 """The request of an async task: it keeps its message, and ends when its task has ended."""
 
+import signal
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
+from celery import signals
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.utils.imports import symbol_by_name
@@ -315,3 +317,18 @@ def test_the_channel_of_these_tests_is_as_strict_as_a_brokers():
     channel.is_open = False
     with pytest.raises(ConnectionResetError):
         message_of("late", channel=channel).ack()
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, signal.SIGTERM), ("KILL", signal.SIGKILL)])
+def test_who_hears_of_a_termination_gets_the_number_of_its_signal(make, given, expected):
+    request = make()
+    heard: list[Any] = []
+    receive = lambda signum, **_: heard.append(signum)  # noqa: E731
+    signals.task_revoked.connect(receive)
+    pool = Pool(request)
+    pool.terminate_and_wait = lambda pid, timeout: request.on_failure(killed())
+    try:
+        request.terminate(pool, given)
+    finally:
+        signals.task_revoked.disconnect(receive)
+    assert heard == [expected]

@@ -6,8 +6,8 @@ from pico_ioc import component, provides
 from pico_celery import CeleryClient, celery, send_task, task
 from pico_celery_core.errors import ContractError
 from pico_celery_core.metadata import handlers, stubs
-from pico_celery_worker.execution.execution import Handler
-from pico_celery_worker.tasks.compatibility import Stub, stubs_of
+from pico_celery_worker.container.handlers import Handler, Stub, stubs_of
+from pico_celery_worker.tasks.compatibility import compare_stub
 from tests.unit.worker.applications import application
 
 
@@ -110,8 +110,8 @@ def test_the_annotations_of_a_pydantic_handler_do_not_count():
         def take(self, order: dict) -> dict: ...
 
     ((method, spec),) = handlers(Tasks)
-    handler = Handler(Tasks, Tasks, method, spec)
+    handler = Handler(Tasks, method, Tasks, spec)
     ((method, sent),) = stubs(Client)
-    comparison = Stub(Client, method, sent).compare(handler)
+    comparison = compare_stub(Stub(Client, method, sent), handler)
 
     assert (comparison.agrees, comparison.misfits, comparison.differences) == (True, (), ())

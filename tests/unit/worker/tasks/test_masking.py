@@ -10,7 +10,7 @@ from pico_ioc import component
 from pico_celery_core.decorators import task
 from pico_celery_core.metadata import task_spec
 from pico_celery_core.sensitive import Sensitive
-from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.tasks.masking import HIDDEN, Mask, is_masked
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.requests import message_of, request_of

@@ -3,7 +3,7 @@
 import pytest
 
 from pico_celery.errors import DeclarationError
-from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.tasks.models import unresolved_annotation
 from pico_celery_worker.testing import TaskRunner
 from tests.unit.worker.applications import application

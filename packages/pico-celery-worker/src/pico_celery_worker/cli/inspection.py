@@ -12,9 +12,8 @@ from pico_ioc import PicoContainer
 
 from pico_celery_core import _pico_ioc as access
 from pico_celery_core.contract.signatures import message_signature
+from pico_celery_worker.container.handlers import Handler, Stub, stubs_of
 from pico_celery_worker.container.singletons import AsyncSingletons, dependencies_of
-from pico_celery_worker.execution.execution import Handler
-from pico_celery_worker.tasks.compatibility import Stub, stubs_of
 from pico_celery_worker.tasks.runtime import runtime_of
 from pico_celery_worker.tasks.task import AsyncTask
 
@@ -99,7 +98,7 @@ class Inspection:
     def tasks(self) -> Iterator[TaskDescription]:
         """Describe each task of the container, in the order of their names."""
         for handler in self.handlers:
-            function = getattr(handler.cls, handler.method)
+            function = handler.function
             root = self._dependency(handler.key, set())
             yield TaskDescription(
                 name=handler.spec.name,

@@ -1,5 +1,6 @@
 """The consumers of our workers, that lose no message: neither on its way from Redis, nor with a connection."""
 
+import errno
 import functools
 import logging
 import threading
@@ -9,20 +10,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from amqp.exceptions import AccessRefused, NotAllowed
+from celery.exceptions import WorkerShutdown
 from celery.utils.imports import symbol_by_name
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.control import Control
 
+from pico_celery_core.connections import connection_hint
+from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.descriptors import most_connections
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
+from pico_celery_worker.consumer.gossip import TolerantGossip
 from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
-from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
+from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
 
@@ -51,11 +57,28 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     _connection: Any = None
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
-        """Celery's steps, and one that keeps what was delivered from being redelivered too early."""
+        """Celery's steps, with gossip that survives what it cannot read, and ours for the visibility timeout."""
 
         def claim_steps(self) -> dict[str, Any]:
             """Return the steps by their names."""
-            return {**super().claim_steps(), VisibilityStep.name: VisibilityStep}
+            ours = {step.name: step for step in (TolerantGossip, VisibilityStep)}
+            return {**super().claim_steps(), **ours}
+
+        def start(self, parent: Any) -> None:
+            """Connect and receive messages; try again where no file can be opened, as with a lost connection.
+
+            Celery itself cancels all tasks then, and ends the worker.
+
+            Args:
+                parent: The consumer.
+            """
+            try:
+                super().start(parent)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                time.sleep(_PAUSE)
+                raise ConnectionResetError(f"No more files can be opened for now: {error}") from error
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,8 +93,10 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     def _accounting_for_failures(self, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         # A request whose time comes later begins in Celery's timer, which would only log what fails.
         def begin_or_leave(request: Any) -> None:
-            with accounting_for(self, request.message):
+            try:
                 begin(request)
+            except Exception as error:  # noqa: BLE001  # the message has to be accounted for
+                account_for(self, request.message, error)
 
         return begin_or_leave
 
@@ -81,8 +106,13 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         super().on_close()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Acknowledge a message that cannot be decoded, as Celery does, unless that takes more memory than there is."""
-        if is_short_of_memory(exc):
+        """Acknowledge a message that cannot be decoded, as Celery does.
+
+        Reject one that becomes too large, and leave one with the broker that takes more memory than there is.
+        """
+        if isinstance(exc, MessageTooLargeError):
+            self.on_invalid_task(None, message, exc)
+        elif is_short_of_memory(exc):
             leave(message, exc)
         else:
             self._untaken.hidden_undecoded(super().on_decode_error)(message, exc)
@@ -131,7 +161,18 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         return self._connected(self.app.connection_for_write(url=url, heartbeat=heartbeat))
 
     def _connected(self, connection: Any) -> Any:
-        return self.ensure_connected(with_reliable_transport(connection))
+        is_first = self.first_connection_attempt
+        try:
+            return self.ensure_connected(with_reliable_transport(connection))
+        except (AccessRefused, NotAllowed) as error:
+            if not is_first:
+                raise
+            broker = connection.as_uri()
+            hint = connection_hint(str(error), broker, "broker_url")
+            logger.critical(
+                "The worker cannot start: %s refuses the connection: %s. %s", broker, str(error).rstrip("."), hint
+            )
+            raise WorkerShutdown(1) from error
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection. A broker that only refuses something is given a moment to come round."""

@@ -5,6 +5,7 @@ only so many connections, however many tasks it runs; and one that may not open 
 """
 
 import logging
+import os
 from typing import Any, Final
 
 from celery.exceptions import ImproperlyConfigured
@@ -32,6 +33,9 @@ _KINDS_OF_CONNECTIONS: Final = 4
 
 # The pipes and semaphores that a pool of processes has for each.
 _OF_A_PROCESS: Final = 6
+
+# What a connection and whatever waits for it take together, with some to spare.
+_SOME: Final = 8
 
 _NO_LIMIT: Final = 2**20
 
@@ -81,6 +85,21 @@ def fit(worker: Any, has_processes: bool) -> None:
     worker.min_concurrency = min(worker.min_concurrency, tasks)
     if worker.max_concurrency:
         worker.max_concurrency = min(worker.max_concurrency, tasks)
+
+
+def check_room() -> None:
+    """See that some files can be opened now.
+
+    Raises:
+        OSError: If not.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < _SOME:
+            opened.append(os.dup(2))
+    finally:
+        for number in opened:
+            os.close(number)
 
 
 def _limits() -> tuple[int, int]:

@@ -23,6 +23,9 @@ from pico_celery_worker.tasks.task import AsyncTask
 _NAME_AND_ID: Final = re.compile(r"\('([^']*)', '([^']*)'")
 
 
+_LONGEST_BODY: Final = 1024
+
+
 class UntakenMessages:
     """What may be shown of messages that no task takes.
 
@@ -54,7 +57,8 @@ class UntakenMessages:
         @functools.wraps(show)
         def handle(body: Any, message: Any, *args: Any) -> Any:
             if self.are_shown(message):
-                return show(body, message, *args)
+                # Celery shows a kilobyte of it, for which it looks at all that it is given.
+                return show((message.body or b"")[:_LONGEST_BODY] if body is None else body, message, *args)
             with _without_arguments(message, *args):
                 return show(MASK, message, *args)
 

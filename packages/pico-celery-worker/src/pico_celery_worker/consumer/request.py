@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import Terminated
-from celery.worker.request import Request
+from celery.platforms import signals
+from celery.worker.request import TERM_SIGNAME, Request
 
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.backends import compare_backends
@@ -22,6 +23,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._signal = signals.signum(TERM_SIGNAME)
         if not self.ignore_result:
             app: Any = self.app
             compare_backends(app, self.name, self.request_dict)
@@ -76,12 +78,18 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             pool: The worker's pool.
             signal: For a pool of processes.
         """
+        self._signal = signals.signum(signal or TERM_SIGNAME)
         kill = getattr(pool, "terminate_and_wait", None)
         if kill is not None and self.time_start:
             kill(self.worker_pid, Timeouts.of(self.app).termination)
             if self._already_revoked or self.acknowledged:
                 return
         super().terminate(pool, signal)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        # Celery gives the text of what has ended the task, where that comes before the news of its termination.
+        number = self._signal if terminated and not isinstance(signum, int) else signum
+        super()._announce_revoked(reason, terminated, number, expired)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Cancel the task because the worker stops.

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from celery import bootsteps
 
+from pico_celery_worker.consumer.descriptors import check_room
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
 from pico_celery_worker.loop import host_class
 from pico_celery_worker.loop.watchdog import Native
@@ -65,6 +66,8 @@ class Renewal:
         """Renew once."""
         try:
             if self._client is None:
+                # A thread that waits gets a hub from gevent, and libev ends the process where that can open no files.
+                check_room()
                 # Who waits for longer has missed the next time.
                 limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._interval)
                 options = {**self._connection.transport_options, **limits}

@@ -1,46 +1,18 @@
 """One execution of a task: open its scope, resolve its component, call the handler, clean up."""
 
-import inspect
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from celery import Celery
 from pico_ioc import PicoContainer, PicoError
 
-from pico_celery_core.contract.signatures import method_signature
 from pico_celery_core.errors import HandlerArgumentsError, ResolutionError
-from pico_celery_core.metadata import TaskSpec
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.execution.scope import TaskScope
 from pico_celery_worker.loop import current_task
 from pico_celery_worker.loop.cancellation import Interruption
-
-
-@dataclass(frozen=True)
-class Handler:
-    """A `@task` method of a component that the container knows.
-
-    Args:
-        key: What the container calls the component.
-        cls: The component's class.
-        method: The method's name.
-        spec: What `@task` says of it.
-    """
-
-    key: Any
-    cls: type
-    method: str
-    spec: TaskSpec
-
-    @cached_property
-    def signature(self) -> inspect.Signature:
-        """The method's signature without `self`."""
-        return method_signature(getattr(self.cls, self.method))
-
-    def __str__(self) -> str:
-        return f"{self.cls.__module__}.{self.cls.__qualname__}.{self.method}"
 
 
 class Executor:

@@ -9,6 +9,7 @@ from celery.concurrency import get_implementation
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 
+from pico_celery_core.message_size import limit_decompression, max_message_size
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.defaults import (
     let_others_run_while_connecting,
@@ -66,6 +67,7 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         if self._pool in (_GEVENT, _EVENTLET, _THREADS):
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
+        limit_decompression(max_message_size(self._app.conf))
         self._blocked_exit: BlockedExit | None = None
         derive_consumer: Any = symbol_by_name(_DERIVE_CONSUMER)
         parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in (_GEVENT, _EVENTLET))

@@ -10,7 +10,7 @@ from celery.utils.saferepr import saferepr
 
 from pico_celery_core.contract.signatures import message_signature
 from pico_celery_core.sensitive import MASK, is_sensitive
-from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.container.handlers import Handler
 
 ARGS: Final = "argsrepr"
 KWARGS: Final = "kwargsrepr"
@@ -33,7 +33,7 @@ class Mask:
     """
 
     def __init__(self, handler: Handler, **limits: Any) -> None:
-        function = getattr(handler.cls, handler.method)
+        function = handler.function
         parameters = message_signature(function, bound=bool(handler.spec.options.get("bind"))).parameters.values()
         self.names = {parameter.name for parameter in parameters if is_sensitive(parameter.annotation)}
         self._limits = limits

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pico_celery_core.contract.signatures import evaluate, method_signature, names_around
 from pico_celery_core.errors import DeclarationError
-from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.container.handlers import Handler
 
 _RETURN: Final = "return"
 
@@ -36,7 +36,7 @@ def unresolved_annotation(handler: Handler) -> DeclarationError | None:
     options = handler.spec.options
     if not options.get("pydantic"):
         return None
-    _, failed = _evaluated(getattr(handler.cls, handler.method))
+    _, failed = _evaluated(handler.function)
     bound_to = next(iter(handler.signature.parameters), None) if options.get("bind") else None
     for name, (annotation, error) in failed.items():
         if name == bound_to:  # the task, and no argument of the message

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from celery import Celery
 from pico_ioc import PicoContainer
 
+from pico_celery_core import _pico_ioc as access
 from pico_celery_worker.execution.execution import Executor
 
 
@@ -38,9 +39,15 @@ _runtimes: Final[WeakKeyDictionary[Celery, Runtime]] = WeakKeyDictionary()
 
 def runtime_of(app: Celery) -> Runtime | None:
     """Return the runtime of an app, or None where no container has registered its tasks."""
-    return _runtimes.get(app)
+    return _runtimes.get(_itself(app))
 
 
 def set_runtime(app: Celery, runtime: Runtime) -> None:
     """Give an app its runtime. A newer container of the app replaces an older."""
-    _runtimes[app] = runtime
+    _runtimes[_itself(app)] = runtime
+
+
+def _itself(app: Celery) -> Any:
+    """Return the app behind the proxy of one whose provider is lazy: there is no weak reference to a proxy."""
+    _ = app.main  # makes it
+    return access.behind(app)

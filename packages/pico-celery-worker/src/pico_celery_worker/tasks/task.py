@@ -12,7 +12,8 @@ from celery.local import PromiseProxy, maybe_evaluate
 
 from pico_celery_core.errors import DeclarationError, DuplicateTaskError
 from pico_celery_core.tracebacks import begin_in_handler
-from pico_celery_worker.execution.execution import Execution, Executor, Handler
+from pico_celery_worker.container.handlers import Handler
+from pico_celery_worker.execution.execution import Execution, Executor
 from pico_celery_worker.loop import current_host, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
 from pico_celery_worker.tasks.models import resolve_annotations
@@ -170,7 +171,7 @@ def register(app: Celery, executor: Executor) -> None:
         DuplicateTaskError: If the app has another task of this name. Celery's `finalize` raises it if it comes then.
     """
     handler = executor.handler
-    function = getattr(handler.cls, handler.method)
+    function = handler.function
     bound = bool(handler.spec.options.get("bind"))
     task: Any = None
 

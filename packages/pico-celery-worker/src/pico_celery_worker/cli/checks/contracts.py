@@ -6,8 +6,8 @@ from pico_celery_core.contract.compatibility import Comparison
 from pico_celery_core.contract.file import PromisedStub
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
-from pico_celery_worker.execution.execution import Handler
-from pico_celery_worker.tasks.compatibility import compare_with
+from pico_celery_worker.container.handlers import Handler
+from pico_celery_worker.tasks.compatibility import compare_stub, compare_with
 
 
 def check(inspection: Inspection) -> Iterator[Finding]:
@@ -16,7 +16,7 @@ def check(inspection: Inspection) -> Iterator[Finding]:
     for stub in inspection.stubs:
         handler = handlers.get(stub.spec.name)
         if handler is not None:
-            yield from _compare(str(stub), stub.compare(handler), handler)
+            yield from _compare(str(stub), compare_stub(stub, handler), handler)
         elif stub.spec.name not in inspection.app.tasks:
             yield Finding(
                 "no-handler",

@@ -8,7 +8,7 @@ from pico_celery_core.contract.signatures import method_signature
 from pico_celery_worker.cli.checks.blocking import blocking_calls
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
-from pico_celery_worker.execution.execution import Handler
+from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.tasks.models import unresolved_annotation
 
 _TAKES_A_TASK: Final = (
@@ -35,7 +35,7 @@ def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
 
 
 def _bound_without_place(handler: Handler) -> Iterator[Finding]:
-    parameters = method_signature(getattr(handler.cls, handler.method)).parameters.values()
+    parameters = method_signature(handler.function).parameters.values()
     if handler.spec.options.get("bind") and not any(p.kind in _TAKES_A_TASK for p in parameters):
         yield Finding(
             "bind",
@@ -66,7 +66,7 @@ def _deprecated_options(handler: Handler) -> Iterator[Finding]:
 
 
 def _blocking(handler: Handler) -> Iterator[Finding]:
-    for line, name in blocking_calls(getattr(handler.cls, handler.method)):
+    for line, name in blocking_calls(handler.function):
         yield Finding(
             "blocking-call",
             Severity.WARNING,
