@@ -220,7 +220,7 @@ def test_what_cannot_be_encoded_is_refused_and_named(client, sent, value):
 
 
 @pytest.mark.parametrize("model", LOSSY.values(), ids=LOSSY)
-def test_a_model_that_does_not_survive_json_is_refused_and_named(client, sent, model):
+def test_a_model_that_does_not_round_trip_through_json_is_refused_and_named(client, sent, model):
     with pytest.raises(LossyModelError) as error:
         client.take(1, other=model)
     assert str(error.value) == (
