@@ -64,7 +64,7 @@ def consumer_of(step: Any) -> Any:
 def test_so_is_one_that_cannot_be_decompressed(gossip, caplog, body):
     consumer_of(gossip(TolerantGossip))._receive_callback(event(body, compression="gzip"))
     assert "cannot be read and is dropped" in caplog.text
-    with pytest.raises(zlib.error):  # or this step is no longer needed
+    with pytest.raises((zlib.error, ValueError)):  # or this step is no longer needed
         consumer_of(gossip(Gossip))._receive_callback(event(body, compression="gzip"))
 
 

@@ -45,7 +45,7 @@ _NO_LIMITS: Final = (None, [None, None], (None, None))
 _NO_COUNT: Final = (None, 0)
 _UNUSUAL_PARTS: Final = (*_LINKS, "chord", "delivery_info")
 _UNUSUAL_HEADERS: Final = ("stamped_headers", "shadow", "eta", "expires", *_UNUSUAL_PARTS)
-_NO_STAMPS: Final = (None, {})
+_NO_STAMPS: Final[tuple[Any, ...]] = (None, {})
 _NO_PARTS: Final[list[Any]] = [None] * len(_UNUSUAL_PARTS)
 _NO_HEADERS: Final[list[Any]] = [None] * len(_UNUSUAL_HEADERS)
 
