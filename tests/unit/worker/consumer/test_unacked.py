@@ -63,7 +63,7 @@ class RedisChannel(Channel):
     def _answer(self, answer: str) -> None:
         if self.is_broken or self.closed:
             raise ConnectionResetError("the connection is lost")
-        self.pending.append(answer)
+        self.answers.append(answer)
 
 
 @pytest.fixture
