@@ -66,6 +66,7 @@ class Suspects:
     def forget(self) -> None:
         """Forget what waits: with the connection that it came by, it goes back to the broker."""
         self._waiting.clear()
+        self._end_rounds()
 
     def _look(self) -> None:
         if is_shutting_down():
@@ -91,6 +92,10 @@ class Suspects:
             self._consumer.qos.decrement_eventually()
             self._begin(request)
         if not self._waiting and not self._watched:
+            self._end_rounds()
+
+    def _end_rounds(self) -> None:
+        if self._rounds is not None:
             self._rounds.cancel()
             self._rounds = None
 
