@@ -296,7 +296,7 @@ def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
         server.stop()
         place.let_go("meanwhile")
         place.until("finished", *tasks)
-        worker.wait_for_log("Failed operation _store_result")
+        worker.wait_for_log("cannot be stored in")
         server.start()
         eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"}, 30)
         assert worker.stop() == 0

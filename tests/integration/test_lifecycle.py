@@ -1,6 +1,8 @@
 """On each pool: what a worker makes before its first task, and what it leaves behind."""
 
+import re
 import signal
+from collections.abc import Callable
 
 import pytest
 from celery.result import ResultSet
@@ -68,3 +70,24 @@ def test_a_singleton_that_fails_stops_the_worker(pool: Pool) -> None:
                     app.send_task("resources.query").get(timeout=10)
                 assert worker.stop() == 0
             assert "Closing the container failed" not in worker.log
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda url: url.replace(":guest@", ":s3cret@"), r"ACCESS_REFUSED.*Check user and password in broker_url"),
+        (lambda url: url.rstrip("/") + "/nope", r"vhost nope not found\. Check the virtual host"),
+    ],
+    ids=["password", "virtual host"],
+)
+def test_a_broker_that_lets_nobody_in_stops_the_worker(
+    pool: Pool, rabbitmq_url: str, change: Callable[[str], str], told: str
+) -> None:
+    with services.redis_database() as url:
+        variables = {"TEST_BROKER_URL": change(rabbitmq_url), "TEST_BACKEND_URL": url}
+        with celery("worker", "basic", "--without-mingle", "--without-gossip", *pool.options, **variables) as worker:
+            assert worker.wait(60) == 1
+    (line,) = [line for line in worker.lines if "CRITICAL" in line]
+    assert re.search(rf"The worker cannot start: amqp://guest:\*\*@.*{told}", line)
+    assert "Traceback" not in worker.log
+    assert "s3cret" not in worker.log

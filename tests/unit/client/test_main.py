@@ -44,3 +44,23 @@ def test_a_module_without_clients_is_an_error(capsys: pytest.CaptureFixture[str]
         main(["contract", "json"])
     assert ended.value.code == 2
     assert "no class with @send_task methods in json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "cannot import broken: there is no such module here"),
+        ("import not_installed", "cannot import broken: it imports 'not_installed', which is not installed"),
+        ("x = 1\n1 / 0", "broken.py, line 2: division by zero"),
+    ],
+)
+@pytest.mark.usefixtures("module")
+def test_a_module_that_cannot_be_imported_is_told_in_one_line(text, told, tmp_path, capsys):
+    sys.modules.pop("broken", None)
+    if text is not None:
+        (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        main(["contract", "broken"])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line

@@ -5,9 +5,19 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from pico_ioc import DictSource, PicoContainer, component, configuration, factory, init, provides
+from pico_ioc import (
+    ComponentCreationError,
+    DictSource,
+    PicoContainer,
+    component,
+    configuration,
+    factory,
+    init,
+    provides,
+)
 
 from pico_celery_core import CelerySettings
+from pico_celery_core.errors import SettingsError
 
 CONFIG = configuration(DictSource({"celery": {"broker_url": "memory://", "backend_url": "cache+memory://"}}))
 
@@ -88,3 +98,28 @@ def test_the_applications_own_settings_object_wins():
             return CelerySettings(broker_url="amqp://own")
 
     assert container(OwnSettings).get(Celery).conf.broker_url == "amqp://own"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("task_ack_late", True, "Did you mean 'task_acks_late'?"),
+        ("broker_url", "rabbit://mq", "Did you mean amqp://?"),
+        ("pico_cancel_timeout", "soon", "Give a number of seconds."),
+    ],
+)
+def test_a_wrong_setting_is_shown_without_a_wrapper(setting, value, told):
+    """However deep in the container it is read; pico-ioc's wrapper is still what it can be caught as."""
+
+    @component
+    class Service:
+        def __init__(self, app: Celery) -> None: ...
+
+    application = ModuleType("application")
+    vars(application)["Service"] = Service
+    with pytest.raises(SettingsError) as error:
+        init(modules=["pico_celery", application], config=configuration(DictSource({"celery": {setting: value}})))
+    assert str(error.value).startswith(f"The setting {setting!r} under the prefix 'celery' ")
+    assert str(error.value).endswith(told)
+    assert isinstance(error.value, ComponentCreationError)
+    assert type(error.value).__name__ == "SettingsError"

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     sys.path.insert(0, str(Path.cwd()))
-    clients = [cls for name in options.modules for cls in _clients(name)]
+    try:
+        clients = [cls for name in options.modules for cls in _clients(name)]
+    except _ModuleError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     if not clients:
         parser.error(f"no class with @send_task methods in {', '.join(options.modules)}")
     text = write_contract(dict.fromkeys(clients))
@@ -36,8 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _ModuleError(Exception):
+    """A module cannot be imported."""
+
+    def __init__(self, module: str, problem: str) -> None:
+        super().__init__(f"cannot import {module}: {problem}")
+
+
 def _clients(module: str) -> list[type]:
-    members = vars(import_module(module)).values()
+    try:
+        members = vars(import_module(module)).values()
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _ModuleError(module, f"it imports {error.name!r}, which is not installed") from error
+        problem = "there is no such module here. Run this in the folder from which the application imports it"
+        raise _ModuleError(module, problem) from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename}, line {frame.lineno}"
+        raise _ModuleError(module, f"it raises {type(error).__name__} in {where}: {error}") from error
     return [cls for cls in members if inspect.isclass(cls) and any(stubs(cls))]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from celery import Celery
-from kombu.exceptions import EncodeError, OperationalError
+from kombu.exceptions import ChannelError, ConnectionError, EncodeError, OperationalError, ResourceError  # noqa: A004
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
@@ -15,6 +15,7 @@ from pico_celery_client.publishing.publisher import Send, broker_of, publish, pu
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
+from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
@@ -22,6 +23,9 @@ from pico_celery_core.timeouts import Timeouts
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
+
+# What RabbitMQ says of a user, a virtual host or a queue. kombu makes an OperationalError of lost connections only.
+_AMQP_ERRORS: Final = (ChannelError, ConnectionError, ResourceError)
 
 # What is added to the options of a call before Celery gets them.
 _OURS: Final = ("producer",)
@@ -104,7 +108,7 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     def _warn_where_it_blocks(self, stub: Stub) -> None:
         """Warn once of a plain stub that is called on a running event loop."""
-        if asyncio._get_running_loop() is None or stub.name in self._warned:  # noqa: SLF001  # raises nothing
+        if stub.name in self._warned or not _is_on_a_loop():
             return
         self._warned.add(stub.name)
         logger.warning(
@@ -129,8 +133,10 @@ class CeleryClientInterceptor(MethodInterceptor):
             raise
         except OperationalError as error:
             # What the operating system says of it, such as "Connection refused", does not always tell of whom.
-            raise OperationalError(f"Sending task {name!r} to {broker_of(self._app)}: {error}") from error
+            raise self._refused(name, error) from error
         except Exception as error:
+            if isinstance(error, _AMQP_ERRORS):
+                raise self._refused(name, error) from error
             # Celery and kombu do not say which of the options they choke on, nor whose.
             names = [option for option in options if option not in _OURS]
             given = f"with the options {', '.join(names)}" if names else "without options"
@@ -144,8 +150,22 @@ class CeleryClientInterceptor(MethodInterceptor):
             return options
         return {**options, "headers": {**(options.get("headers") or {}), BACKEND_HEADER: address}}
 
+    def _refused(self, task: str, error: Exception) -> OperationalError:
+        broker = broker_of(self._app)
+        hint = connection_hint(str(error), broker, "broker_url")
+        told = f"{str(error).rstrip('.')}. {hint}" if hint else str(error)
+        return OperationalError(f"Sending task {task!r} to {broker}: {told}")
+
     def _repr_limits(self) -> dict[str, int]:
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _encodes(value: Any, serializer: str) -> bool:

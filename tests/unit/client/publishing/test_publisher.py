@@ -404,17 +404,41 @@ async def test_threads_that_hung_are_there_again_when_the_broker_is(connect, red
     assert result.id
 
 
-async def test_a_result_backend_that_is_away_does_not_hold_up_a_send(connect, redis_url):
+@pytest.mark.parametrize("send", ["run", "run_now"])
+async def test_a_result_backend_that_is_away_does_not_hold_up_a_send(connect, redis_url, send):
     """Celery's Redis backend would try for 19 seconds to subscribe to the result."""
     client = connect(redis_url, f"redis://127.0.0.1:{free_port()}/0")
     async with asyncio.timeout(15):
-        result = await client.run()
+        result = await client.run() if send == "run" else await asyncio.to_thread(client.run_now)
         del result
 
 
-async def test_an_async_stub_subscribes_to_nothing(connect, redis_url):
+@pytest.mark.parametrize("send", ["run", "run_now"])
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        (lambda url: url.replace(":guest@", ":s3cret@"), "ACCESS_REFUSED.*Check user and password in broker_url"),
+        (lambda url: url.rstrip("/") + "/nope", "vhost nope not found. Check the virtual host"),
+    ],
+    ids=["password", "virtual host"],
+)
+async def test_rabbitmqs_refusal_names_the_broker_and_what_to_check(connect, rabbitmq_url, send, url, hint):
+    client = connect(url(rabbitmq_url))
+    with pytest.raises(OperationalError, match=rf"Sending task 'tasks.run' to amqp://guest:\*\*@.*{hint}") as error:
+        await client.run() if send == "run" else await asyncio.to_thread(client.run_now)
+    assert "s3cret" not in str(error.value)
+
+
+async def test_a_broker_without_tls_is_told_where_the_url_asks_for_it(connect, redis_url):
+    url = redis_url.replace("redis://", "rediss://") + "?ssl_cert_reqs=none"
+    error = await failure(connect(url))
+    assert "rediss:// in broker_url means TLS" in str(error)
+
+
+@pytest.mark.parametrize("send", ["run", "run_now"])
+async def test_a_stub_subscribes_to_nothing(connect, redis_url, send):
     client = connect(redis_url, redis_url)
-    result = await client.run()
+    result = await client.run() if send == "run" else await asyncio.to_thread(client.run_now)
     assert not result.backend.result_consumer.subscribed_to
     assert result.backend.client.pubsub_numsub(result.backend.get_key_for_task(result.id))[0][1] == 0
 

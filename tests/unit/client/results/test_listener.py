@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery, states
 from celery.app.task import Context
 from redis import asyncio as redis_asyncio
@@ -26,7 +25,8 @@ from pico_celery_client.results import polling as poller
 from pico_celery_client.results import redis as redis_listener
 from pico_celery_client.results.listener import listener_for
 from pico_celery_client.results.redis import connection_pool
-from pico_celery_core.errors import ListeningCancelledError
+from pico_celery_core.errors import ListeningCancelledError, ResultBackendError
+from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.progress import PROGRESS, Progress
 from tests.servers import own_redis
 from tests.services import postgres_database, rabbitmq_queue, rabbitmq_url, redis_database
@@ -500,9 +500,13 @@ async def test_a_server_with_a_password_is_listened_to():
 async def test_a_wrong_password_is_told_to_those_who_wait(caplog):
     with own_redis("s3cret") as server:
         app = make_app(result_backend=server.url.replace("s3cret", "wrong"))
-        with pytest.raises(redis.AuthenticationError):
+        store_failures_in_full(app)
+        with pytest.raises(ResultBackendError, match=r"Check user and password in backend_url\.$") as error:
             await new_result(app).wait(timeout=20)
-    assert "s3cret" not in caplog.text
+        with pytest.raises(ResultBackendError, match=f":{server.port}/0 refuses the connection"):
+            await asyncio.to_thread(new_result(app).get)
+    assert "s3cret" not in caplog.text + str(error.value)
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_channel_is_left_when_nobody_waits_for_it_any_more(redis_app):

@@ -247,6 +247,12 @@ class TestCheck:
     def test_strictly_warnings_fail(self, run: Run):
         assert run(RISKY, "pico", "check", "--strict").returncode == 1
 
+    def test_an_unknown_code_to_ignore_is_refused(self, run: Run):
+        done = run(GOOD, "pico", "check", "--ignore", "blocking-cal")
+
+        assert done.returncode == 2
+        assert "no finding has the code 'blocking-cal'. Did you mean 'blocking-call'?" in done.stderr
+
     def test_what_is_ignored_does_not_count(self, run: Run):
         codes = ("--ignore", "singleton-component", "--ignore", "blocking-call")
         done = run(RISKY, "pico", "check", "--strict", "--pool", "threads", *codes)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pytest
@@ -58,9 +59,11 @@ def body(value: Any) -> Message:
     return message({"task": "plain", "id": "an-id"}, value)
 
 
-def unhashable(**headers: Any) -> Message:
-    """Return a message that passes the check, but of which Celery cannot see whether it is revoked."""
-    return second(expires="2030-01-01T00:00:00", stamped_headers=[[]], **headers)
+def unusable(**headers: Any) -> Message:
+    """Return a message that passes the check, but of which Celery cannot make a request."""
+    made = second(**headers)
+    made.properties = ["no mapping"]
+    return made
 
 
 def first(**parts: Any) -> Message:
@@ -74,6 +77,9 @@ def first(**parts: Any) -> Message:
         second(),
         second(timelimit=[None, None], stamped_headers=["a"], stamps={"a": 1}, shadow="other", retries=3),
         second(timelimit=(1, 2.5), stamped_headers=None, stamps=None, shadow=None, retries=None),
+        second(eta="2026-01-01T00:00:00+00:00", expires="9999-12-31T23:59:59", replaced_task_nesting=2, chord=None),
+        second(eta="2026-01-01T00:00:00Z", expires="2026-01-01T00:00:00.123456", timelimit=[0, 10**9]),
+        second(eta=datetime.now(UTC), retries=-1),
         body([[1], {"two": 2}, None]),
         body([[], {}, {"callbacks": None, "errbacks": [{}], "chain": [{}, {}]}]),
         body({"args": [], "kwargs": {}}),
@@ -97,14 +103,29 @@ def test_what_celery_sends_or_refuses_itself_passes(good):
         (second(id=""), "it has no id, or one that is no text"),
         (second(id=None), "it has no id, or one that is no text"),
         (second(id=3), "it has no id, or one that is no text"),
-        (second(timelimit=3), "its time limits are not two numbers"),
-        (second(timelimit=[1]), "its time limits are not two numbers"),
-        (second(timelimit=[1, "2"]), "its time limits are not two numbers"),
-        (second(timelimit=[-1, None]), "its time limits are not two numbers"),
-        (second(stamped_headers="ab"), "its stamped headers are no list"),
+        (second(timelimit=3), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[1]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[1, "2"]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[-1, None]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(stamped_headers="ab"), "its stamped headers are no list of texts"),
         (second(stamps=[]), "its stamps are no mapping"),
         (second(shadow=3), "its other name is no text"),
-        (second(retries="3"), "its number of retries is no number"),
+        (second(retries="3"), "its number of retries is no number, or too large"),
+        (second(timelimit=[10**400, None]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[float("nan"), None]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(timelimit=[None, float("inf")]), "its time limits are not two numbers of seconds that one can wait"),
+        (second(stamped_headers=[[1]]), "its stamped headers are no list of texts"),
+        (second(retries=10**400), "its number of retries is no number, or too large"),
+        (second(replaced_task_nesting=[]), "its depth of replacement is no number, or too large"),
+        (second(eta=""), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(eta=5), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(eta="2026-01-01" + "0" * 1000), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(eta="9999-12-31T23:59:59-01:00"), "its eta is no time in ISO 8601 that there is in every time zone"),
+        (second(expires="soon"), "its expires is no time in ISO 8601 that there is in every time zone"),
+        (second(chain="x"), "its chain is no list of signatures"),
+        (second(chord=[]), "its chord is no mapping"),
+        (body([[], {}, {"chord": 5}]), "its chord is no mapping"),
+        (body([[], {}, {"delivery_info": 5}]), "its delivery_info is no mapping"),
         (body(None), "its body is not of three parts"),
         (body("abc"), "its body is not of three parts"),
         (body([[], {}]), "its body is not of three parts"),
@@ -114,6 +135,10 @@ def test_what_celery_sends_or_refuses_itself_passes(good):
         (body([[], {}, {"callbacks": {}}]), "its callbacks is no list of signatures"),
         (body([[], {}, {"errbacks": ["x"]}]), "its errbacks is no list of signatures"),
         (body([[], {}, {"chain": 1}]), "its chain is no list of signatures"),
+        (
+            body({"args": [], "timelimit": [10**400, 1]}),
+            "its time limits are not two numbers of seconds that one can wait",
+        ),
         (body({"args": 3}), "its positional arguments are no list"),
         (body({"args": [], "kwargs": []}), "its keyword arguments are no mapping"),
         (first(id=3), "it has no id, or one that is no text"),
@@ -184,13 +209,13 @@ def test_an_invalid_message_is_rejected_as_celery_rejects_one(consumer, rejected
 
 
 def test_a_message_of_which_celery_makes_no_request_is_rejected(consumer, rejected, caplog):
-    received = unhashable(x="y" * 5000)
+    received = unusable(x="y" * 5000)
     consumer.create_task_handler()(received)
     assert answers(received) == ["rejected"]
     [told] = rejected
     assert (told["sender"], told["message"]) == (consumer, received)
     [record] = [record for record in caplog.records if record.name == intake.logger.name]
-    assert record.getMessage().startswith("A message cannot be received and is rejected: TypeError(")
+    assert record.getMessage().startswith("A message cannot be received and is rejected: AttributeError(")
     assert len(record.getMessage()) < 1200
     assert record.exc_info is not None
     assert state.should_stop is None
@@ -255,7 +280,7 @@ def test_one_that_has_been_answered_is_not_answered_again(consumer, rejected):
         received.ack()
         raise RuntimeError("later")
 
-    received = unhashable()
+    received = unusable()
     receiving(consumer, fail)(received)
     assert answers(received) == ["acknowledged"]
     assert len(rejected) == 1
@@ -275,7 +300,7 @@ def test_celery_forgets_a_request_whose_reception_fails(consumer):
 
 
 def test_a_rejection_that_does_not_reach_the_broker_is_logged(consumer, caplog):
-    received = unhashable()
+    received = unusable()
     received.channel.is_broken = True
     consumer.connection_errors = (ConnectionError,)
     consumer.update_strategies()
@@ -311,7 +336,7 @@ def test_an_invalid_message_shows_no_sensitive_argument(consumer, caplog):
         sent.headers.setdefault("argsrepr", f"('ada', '{SECRET}')")
         consumer.create_task_handler()(sent)
         assert answers(sent) == ["rejected"]
-    assert "its time limits are not two numbers" in caplog.text
+    assert "its time limits are not two numbers of seconds that one can wait" in caplog.text
     assert SECRET not in caplog.text
 
 

@@ -78,10 +78,15 @@ def publish_here(app: Celery, send: Send, options: Mapping[str, Any]) -> Any:
     Raises:
         Exception: What `send` raises.
     """
-    if options.get("producer") or options.get("connection"):
-        return send(options)
-    with _producers.of(app).acquire(block=True) as producer:
-        return send({**options, "producer": producer})
+    _leave_out_subscription(app.backend)
+    token = _is_a_stub_sending.set(True)
+    try:
+        if options.get("producer") or options.get("connection"):
+            return send(options)
+        with _producers.of(app).acquire(block=True) as producer:
+            return send({**options, "producer": producer})
+    finally:
+        _is_a_stub_sending.reset(token)
 
 
 def broker_of(app: Celery) -> str:
@@ -105,7 +110,6 @@ class _Publication:
     def run(self) -> Any:
         """Send it; in a thread."""
         _publication.set(self)
-        _leave_out_subscription(self._app.backend)
         options = {**self._options, "retry_policy": {**self._retry_policy, "errback": _note}}
         return publish_here(self._app, self._begin, options)
 
@@ -124,6 +128,7 @@ class _Publication:
 
 
 _publication: contextvars.ContextVar[_Publication | None] = contextvars.ContextVar("publication", default=None)
+_is_a_stub_sending: contextvars.ContextVar[bool] = contextvars.ContextVar("is_a_stub_sending", default=False)
 
 
 def _note(error: Exception, pause: float) -> None:
@@ -137,8 +142,8 @@ def _leave_out_subscription(backend: Any) -> None:
     """Have the backend of a sending thread subscribe to no results.
 
     With each message Celery 5.7's Redis backend subscribes to its result, for `get`, which subscribes by itself as
-    well. Here nobody would read that subscription, and while the server is away each send waits 19 s for it, and so
-    does each result when it is deleted, on whatever thread that happens.
+    well. While the server is away each send would wait 19 s for that, and so would each result when it is deleted, on
+    whatever thread that happens.
     """
     consumer = getattr(backend, "result_consumer", None)
     if not hasattr(consumer, "subscribed_to") or "on_task_call" in vars(backend):
@@ -146,7 +151,7 @@ def _leave_out_subscription(backend: Any) -> None:
     subscribe = backend.on_task_call
 
     def on_task_call(producer: Any, task_id: str) -> Any:
-        return None if _publication.get() else subscribe(producer, task_id)
+        return None if _is_a_stub_sending.get() else subscribe(producer, task_id)
 
     backend.on_task_call = on_task_call
 

@@ -17,7 +17,7 @@ from celery import Celery, states
 from celery.backends.base import DisabledBackend
 from celery.result import AsyncResult
 
-from pico_celery_core.errors import ListeningCancelledError
+from pico_celery_core.errors import ListeningCancelledError, ResultBackendError
 from pico_celery_core.progress import PROGRESS
 
 logger = logging.getLogger(__name__)
@@ -124,9 +124,11 @@ class Listener(ABC):
         failed = ListeningCancelledError(running.get_name()) if running.cancelled() else running.exception()
         if not isinstance(failed, Exception):
             return
-        if not running.cancelled():
-            logger.error("Listening for results failed", exc_info=failed)
         error = failed.exceptions[0] if isinstance(failed, ExceptionGroup) else failed
+        if isinstance(error, ResultBackendError):
+            logger.error("%s", error)
+        elif not running.cancelled():
+            logger.error("Listening for results failed", exc_info=failed)
         for task_id in list(self._queues):
             self.deliver(task_id, error)
 

@@ -11,6 +11,8 @@ import redis
 from redis import asyncio as redis_asyncio
 
 from pico_celery_client.results.listener import Listener
+from pico_celery_core.connections import connection_hint
+from pico_celery_core.failures.backend import refuse_if_refused
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ class RedisListener(Listener):
                     await session.start()
                     pause = shortest
                     await session.serve()
-            except* redis.AuthenticationError:
-                raise  # It is a connection error too, but does not pass by itself.
             except* lost as errors:
+                reason = errors.exceptions[0]
+                url = str(self.app.backend.as_uri())
+                refuse_if_refused(reason, url)  # which does not pass by itself
                 if self.results:
-                    reason = errors.exceptions[0]
-                    logger.warning("Lost the result backend, connecting again in %.2f s: %s", pause, reason)
+                    told = f"{type(reason).__name__}: {reason}"
+                    hint = connection_hint(told, url, "backend_url")
+                    logger.warning("Lost the result backend, connecting again in %.2f s: %s %s", pause, told, hint)
             else:
                 return
             await asyncio.sleep(pause)

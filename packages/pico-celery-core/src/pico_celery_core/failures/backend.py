@@ -3,16 +3,22 @@
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from celery.app import backends
 from celery.backends.base import Backend, unpickle_backend
 from celery.exceptions import SecurityError
 from celery.utils.serialization import UnpickleableExceptionWrapper
+from kombu.exceptions import EncodeError
 
+from pico_celery_core.connections import connection_hint
+from pico_celery_core.errors import ResultBackendError
 from pico_celery_core.failures.description import Describer
+from pico_celery_core.failures.encoding import ResultEncodingError, unencodable
 from pico_celery_core.failures.restoration import restore, show_traceback
+
+_LONGEST_PLACE: Final = 200
 
 
 class FailuresInFull:
@@ -24,6 +30,33 @@ class FailuresInFull:
 
     plain_backend: Any
     """Celery's own."""
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Store that a task has succeeded, and with what.
+
+        Raises:
+            ResultEncodingError: If the result cannot be encoded.
+        """
+        backend: Any = super()
+        try:
+            return backend.mark_as_done(task_id, result, request, *args, **kwargs)
+        except EncodeError:
+            own: Any = self
+            place, value = unencodable(result, own.encode)
+            error = ResultEncodingError(
+                str(getattr(request, "task", task_id)), place[:_LONGEST_PLACE], type(value).__qualname__, own.serializer
+            )
+        raise error
+
+    def on_connection_error(self, max_retries: int | None, exc: Exception, intervals: Any, retries: int) -> Any:
+        """Tell after how long to connect again. Celery's backend for Redis asks after each attempt that has failed.
+
+        Raises:
+            ResultBackendError: If the server refuses user or password. Celery would try twenty times, for 19 seconds.
+        """
+        backend: Any = super()
+        refuse_if_refused(exc, backend.as_uri())
+        return backend.on_connection_error(max_retries, exc, intervals, retries)
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
         """Return what is stored of an exception."""
@@ -70,6 +103,21 @@ class FailuresInFull:
         except Exception:  # noqa: BLE001  # a serializer may raise anything
             return False
         return True
+
+
+def refuse_if_refused(error: BaseException, url: str) -> None:
+    """Raise what says that a result backend refuses user or password, if it does.
+
+    Args:
+        error: What has come of an attempt to connect.
+        url: The backend's, without its password.
+
+    Raises:
+        ResultBackendError: If it does.
+    """
+    if type(error).__name__ == "AuthenticationError":  # redis-py's, which need not be there
+        problem = str(error)
+        raise ResultBackendError(url, problem, connection_hint(problem, url, "backend_url")) from error
 
 
 def store_failures_in_full(app: Celery) -> None:

@@ -10,9 +10,19 @@ from celery.bin.base import CeleryCommand, CLIContext
 
 from pico_celery_core.contract.file import PromisedStub, read_contract
 from pico_celery_core.errors import ContractFileError
+from pico_celery_core.suggestions import near_miss
 from pico_celery_worker.cli import rendering
-from pico_celery_worker.cli.checks import POOLS, Severity, check, expected_pool
+from pico_celery_worker.cli.checks import CODES, POOLS, Severity, check, expected_pool
 from pico_celery_worker.cli.inspection import Inspection, inspect_app
+
+
+def _known_codes(_context: Any, _option: Any, codes: tuple[str, ...]) -> tuple[str, ...]:
+    for code in codes:
+        if code not in CODES:
+            meant = near_miss(code, CODES)
+            hint = f"Did you mean {meant!r}?" if meant else f"There are {', '.join(sorted(CODES))}."
+            raise click.BadParameter(f"no finding has the code {code!r}. {hint}")
+    return codes
 
 
 @click.group()
@@ -38,7 +48,13 @@ def tasks_command(context: CLIContext, as_json: bool) -> None:
 @pico.command("check", cls=CeleryCommand)
 @click.option("--pool", type=click.Choice(POOLS), help="The pool of your workers.  [default: worker_pool, or gevent]")
 @click.option("--strict", is_flag=True, help="Fail on warnings too.")
-@click.option("--ignore", multiple=True, metavar="CODE", help="Leave out findings of this code; may be repeated.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="CODE",
+    callback=_known_codes,
+    help="Leave out findings of this code; may be repeated.",
+)
 @click.option(
     "--contract",
     "contracts",

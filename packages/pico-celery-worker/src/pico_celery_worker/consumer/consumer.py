@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from amqp.exceptions import AccessRefused, NotAllowed
+from celery.exceptions import WorkerShutdown
 from celery.utils.imports import symbol_by_name
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.control import Control
 
+from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.descriptors import most_connections
@@ -25,7 +28,7 @@ from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_lo
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
-from pico_celery_worker.consumer.validation import accounting_for, rejecting_malformed
+from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
 
@@ -90,8 +93,10 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     def _accounting_for_failures(self, begin: Callable[[Any], Any]) -> Callable[[Any], Any]:
         # A request whose time comes later begins in Celery's timer, which would only log what fails.
         def begin_or_leave(request: Any) -> None:
-            with accounting_for(self, request.message):
+            try:
                 begin(request)
+            except Exception as error:  # noqa: BLE001  # the message has to be accounted for
+                account_for(self, request.message, error)
 
         return begin_or_leave
 
@@ -156,7 +161,18 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         return self._connected(self.app.connection_for_write(url=url, heartbeat=heartbeat))
 
     def _connected(self, connection: Any) -> Any:
-        return self.ensure_connected(with_reliable_transport(connection))
+        is_first = self.first_connection_attempt
+        try:
+            return self.ensure_connected(with_reliable_transport(connection))
+        except (AccessRefused, NotAllowed) as error:
+            if not is_first:
+                raise
+            broker = connection.as_uri()
+            hint = connection_hint(str(error), broker, "broker_url")
+            logger.critical(
+                "The worker cannot start: %s refuses the connection: %s. %s", broker, str(error).rstrip("."), hint
+            )
+            raise WorkerShutdown(1) from error
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection. A broker that only refuses something is given a moment to come round."""

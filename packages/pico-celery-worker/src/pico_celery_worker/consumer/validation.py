@@ -10,12 +10,13 @@ Read in Celery 5.7.0 and kombu 5.7.0. tests/integration/test_poison.py holds it 
 """
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery import signals
 from celery.exceptions import InvalidTaskError
+from celery.utils.time import maybe_iso8601
 from kombu.utils.encoding import safe_repr
 
 from pico_celery_core.errors import MessageTooLargeError
@@ -26,6 +27,15 @@ from pico_celery_worker.consumer.masking import UntakenMessages
 logger = logging.getLogger(__name__)
 
 _LONGEST_HEADERS: Final = 1000
+
+# Timers wait no longer, in seconds.
+_LONGEST_WAIT: Final = 10**9
+
+# Between two attempts a task may have to wait for two to this power of seconds, which someone calculates.
+_LARGEST_COUNT: Final = 10**7
+_COUNTS: Final = {"retries": "number of retries", "replaced_task_nesting": "depth of replacement"}
+
+_LONGEST_TIME: Final = 100
 
 # What comes after the task, in the third part of a body.
 _LINKS: Final = ("callbacks", "errbacks", "chain")
@@ -52,29 +62,31 @@ def rejecting_malformed(consumer: Any, receive: Callable[[Any], Any]) -> Callabl
         except Exception as error:  # noqa: BLE001
             # It cannot be decoded, and Celery knows what to do about that.
             logger.debug("A message cannot be checked: %s: %s", type(error).__name__, error)
-        with accounting_for(consumer, message):
+        try:
             return receive(message)
+        except Exception as error:  # noqa: BLE001  # the message has to be accounted for
+            account_for(consumer, message, error)
 
     return receive_or_reject
 
 
-@contextmanager
-def accounting_for(consumer: Any, message: Any) -> Generator[None]:
-    """Reject a message, or leave it with the broker and end the worker, where what is done about it fails.
+def account_for(consumer: Any, message: Any, error: Exception) -> None:
+    """Reject a message, or leave it with the broker and end the worker, after its reception has failed.
 
     Args:
         consumer: Celery's consumer.
         message: The message.
+        error: What was raised.
+
+    Raises:
+        Exception: The error, where it is that of a lost connection.
     """
-    try:
-        yield
-    except Exception as error:  # whatever it is, the message has to be accounted for
-        if _is_of_the_connection(consumer, error):
-            raise
-        if is_messages(error, message, consumer.app):
-            UntakenMessages(consumer.app).hidden(_reject)(None, message, error, consumer)
-        else:
-            leave(message, error)
+    if _is_of_the_connection(consumer, error):
+        raise error
+    if is_messages(error, message, consumer.app):
+        UntakenMessages(consumer.app).hidden(_reject)(None, message, error, consumer)
+    else:
+        leave(message, error)
 
 
 def _is_of_the_connection(consumer: Any, error: Exception) -> bool:
@@ -97,8 +109,10 @@ def check(message: Any) -> None:
         return  # Celery refuses it
     _expect(isinstance(headers, Mapping), "its headers are no mapping")
     if "task" in headers:
-        _check_headers(headers)
-        _check_body(message.payload)
+        body = message.payload
+        # Between its two protocols Celery had messages that say something in either place.
+        _check_headers({**body, **headers} if isinstance(body, Mapping) else headers)
+        _check_body(body)
     elif isinstance(message.payload, Mapping) and "task" in message.payload:
         _check_headers(message.payload)
         _check_call(message.payload.get("args", ()), message.payload.get("kwargs", {}))
@@ -110,17 +124,40 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
     stamped = headers.get("stamped_headers")
     _expect(isinstance(headers["task"], str), "its task's name is no text")
     _expect(isinstance(task_id, str) and bool(task_id), "it has no id, or one that is no text")
-    _expect(limits is None or _are_limits(limits), "its time limits are not two numbers")
-    _expect(stamped is None or isinstance(stamped, (list, tuple, set)), "its stamped headers are no list")
+    _expect(limits is None or _are_limits(limits), "its time limits are not two numbers of seconds that one can wait")
+    _expect(stamped is None or _are_texts(stamped), "its stamped headers are no list of texts")
     _expect(isinstance(headers.get("stamps"), (Mapping, type(None))), "its stamps are no mapping")
     _expect(isinstance(headers.get("shadow"), (str, type(None))), "its other name is no text")
-    _expect(isinstance(headers.get("retries"), (int, type(None))), "its number of retries is no number")
+    for name, counts in _COUNTS.items():
+        number = headers.get(name)
+        is_count = number is None or (isinstance(number, int) and abs(number) <= _LARGEST_COUNT)
+        _expect(is_count, f"its {counts} is no number, or too large")
+    _check_links(headers)
+    for name in ("eta", "expires"):
+        _expect(_is_time(headers.get(name)), f"its {name} is no time in ISO 8601 that there is in every time zone")
 
 
 def _are_limits(limits: Any) -> bool:
     if not isinstance(limits, (list, tuple)) or len(limits) != 2:  # noqa: PLR2004  # the hard and the soft one
         return False
-    return all(limit is None or (isinstance(limit, (int, float)) and limit >= 0) for limit in limits)
+    return all(limit is None or (isinstance(limit, (int, float)) and 0 <= limit <= _LONGEST_WAIT) for limit in limits)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, (list, tuple, set)) and all(isinstance(value, str) for value in values)
+
+
+def _is_time(value: Any) -> bool:
+    if value is None or isinstance(value, datetime):
+        return True
+    if not isinstance(value, str) or len(value) > _LONGEST_TIME:
+        return False
+    try:
+        time = maybe_iso8601(value)
+        time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except Exception:  # noqa: BLE001  # Celery lets several parsers try
+        return False
+    return True
 
 
 def _check_body(body: Any) -> None:
@@ -131,9 +168,16 @@ def _check_body(body: Any) -> None:
     args, kwargs, embed = body
     _check_call(args, kwargs)
     _expect(embed is None or isinstance(embed, Mapping), "the third part of its body is no mapping")
+    _check_links(embed or {})
+
+
+def _check_links(parts: Mapping[str, Any]) -> None:
+    # Celery makes one mapping of a message's headers and of the third part of its body.
     for name in _LINKS:
-        links = (embed or {}).get(name)
+        links = parts.get(name)
         _expect(links is None or _are_signatures(links), f"its {name} is no list of signatures")
+    for name in ("chord", "delivery_info"):
+        _expect(isinstance(parts.get(name), (Mapping, type(None))), f"its {name} is no mapping")
 
 
 def _are_signatures(links: Any) -> bool:

@@ -14,8 +14,6 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from queue import Empty
 from typing import Any, Final
 
@@ -111,7 +109,10 @@ class _Poller(_poller):  # type: ignore[misc]
         return super().get(callback, None if timeout is None else max(left, 0))
 
     def _may_take(self) -> bool:
-        return all(channel.qos.can_consume() for channel in self._channels if channel.active_queues)
+        for channel in self._channels:  # noqa: SIM110  # a generator takes longer, at each turn of the loop
+            if channel.active_queues and not channel.qos.can_consume():
+                return False
+        return True
 
     def on_readable(self, fileno: int) -> Any:
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
@@ -132,20 +133,18 @@ class _NoMessageError(Exception):
     """What was in a queue is no message."""
 
 
-@contextmanager
-def _reading() -> Generator[None]:
-    try:
-        yield
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise _NoMessageError from error
+# What kombu raises where a message is not what it takes it for.
+_MALFORMED: Final = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class _Message(_message):  # type: ignore[misc]
     """kombu's message, which tells what is wrong with itself from what fails when it is received."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with _reading():
+        try:
             super().__init__(*args, **kwargs)
+        except _MALFORMED as error:
+            raise _NoMessageError from error
 
 
 class ReservingChannel(_channel):  # type: ignore[misc]
@@ -354,15 +353,16 @@ def _envelope(item: bytes) -> Any:
     Raises:
         _NoMessageError: If it is not what kombu would put around one.
     """
-    with _reading():
+    try:
         message = _loads(item.decode())
-        properties = message.get("properties") if isinstance(message, Mapping) else None
-        info = properties.get("delivery_info") if isinstance(properties, Mapping) else None
-        where = info.keys() if isinstance(info, Mapping) else ()
-        tag = properties.get("delivery_tag") if isinstance(properties, Mapping) else None
-        if not isinstance(tag, str) or not {"exchange", "routing_key"} <= {*where}:
-            raise ValueError("it does not say what it is called and where it belongs")
-        return message
+        properties = message["properties"]
+        info, tag = properties["delivery_info"], properties["delivery_tag"]
+        if isinstance(tag, str) and "exchange" in info and "routing_key" in info:
+            return message
+    except _MALFORMED as error:
+        raise _NoMessageError from error
+    problem = ValueError("its delivery_tag, or where it belongs, is missing")
+    raise _NoMessageError from problem
 
 
 def _shown(item: bytes) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 
 from pico_celery_core.contract.file import PromisedStub
 from pico_celery_worker.cli.checks import components, contracts, handlers, settings
-from pico_celery_worker.cli.checks.finding import Finding, Severity
+from pico_celery_worker.cli.checks.finding import CODES, Finding, Severity
 from pico_celery_worker.cli.checks.settings import POOLS
 from pico_celery_worker.cli.inspection import Inspection
 
-__all__ = ["POOLS", "Finding", "Severity", "check", "expected_pool"]
+__all__ = ["CODES", "POOLS", "Finding", "Severity", "check", "expected_pool"]
 
 expected_pool = settings.expected_pool
 

@@ -2,6 +2,37 @@
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+CODES: Final = frozenset(
+    {
+        "annotation",
+        "bind",
+        "blocking-call",
+        "concurrency-unset",
+        "connections",
+        "contract",
+        "contract-differs",
+        "deprecated-option",
+        "eager",
+        "loose-contract",
+        "memory",
+        "no-effect",
+        "no-handler",
+        "no-tasks",
+        "pickle",
+        "pool",
+        "pool-unset",
+        "prefetch",
+        "scope",
+        "singleton-component",
+        "time-limit",
+        "undeclared-component",
+        "unreached-singleton",
+        "unread-setting",
+    }
+)
+"""What findings there are, by their codes; docs/command-line.md says what each is about."""
 
 
 class Severity(enum.StrEnum):
