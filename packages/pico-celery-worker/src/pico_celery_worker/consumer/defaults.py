@@ -13,7 +13,7 @@ _UNLIMITED: Final = 2**31
 # quarter of an hour; and a worker whose answer was read by the handler of a signal waits for ever. A worker waits one
 # second at a time for messages.
 #
-# A worker that dies, or is cut off, while it gives out what others have left, leaves a lock behind that keeps all others
+# A worker that dies, or is cut off, while it gives out what others have left leaves a lock behind that keeps the others
 # from that, by kombu's default for five minutes. Two that do so at once do no harm: each message is moved in one step.
 _BROKER: Final = {
     "socket_timeout": 30.0,
