@@ -55,6 +55,7 @@ def test_kombu_gives_that_to_redis(make, redis_url):
         for name in ("socket_timeout", "socket_connect_timeout", "socket_keepalive"):
             assert connected[name] == options[name]
         assert channel.pool.max_connections == options["max_connections"]
+        assert channel.unacked_mutex_expire == options["unacked_mutex_expire"] <= 30
 
 
 def test_what_the_user_says_of_the_broker_holds(make):

@@ -40,7 +40,9 @@ class Request:
     def __init__(self, number: int, acks_late: bool = True, redelivered: bool = True) -> None:
         self.id = str(number)
         self.task = SimpleNamespace(acks_late=acks_late)
-        self.message = SimpleNamespace(headers={}, delivery_info={"redelivered": redelivered})
+        self.message = SimpleNamespace(
+            headers={"id": self.id}, delivery_info={"redelivered": redelivered}, channel=None, delivery_tag=self.id
+        )
 
 
 class Place:
@@ -103,7 +105,7 @@ def test_twice_as_many_begin_each_time_that_the_others_have_ended(place: Place) 
 
 
 def test_no_order_decides_which_begins(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "randrange", lambda count: count - 1)
+    monkeypatch.setattr(random, "choice", lambda keys: keys[-1])
     requests = [Request(number) for number in range(3)]
     place.receive(*requests)
     for _ in range(3):
@@ -155,3 +157,14 @@ def test_it_is_said_once(place: Place, caplog: pytest.LogCaptureFixture) -> None
         place.end()
     [record] = caplog.records
     assert record.getMessage().startswith("3 messages were delivered before")
+
+
+def test_one_that_is_delivered_twice_begins_once(place: Place) -> None:
+    first, second = Request(1), Request(1)
+    place.receive(first)
+    place.suspects.receive(second)
+    state.requests[second.id] = second
+    assert place.consumer.limit == 5
+    place.consumer.round()
+    assert place.began == [second]
+    assert place.consumer.limit == 4

@@ -12,11 +12,15 @@ _UNLIMITED: Final = 2**31
 # Without a limit, a network that drops what is sent holds up the worker until the system gives up, which takes a
 # quarter of an hour; and a worker whose answer was read by the handler of a signal waits for ever. A worker waits one
 # second at a time for messages.
+#
+# A worker that dies, or is cut off, while it gives out what others have left leaves a lock behind that keeps the others
+# from that, by kombu's default for five minutes. Two that do so at once do no harm: each message is moved in one step.
 _BROKER: Final = {
     "socket_timeout": 30.0,
     "socket_connect_timeout": 10.0,
     "socket_keepalive": True,
     "max_connections": _UNLIMITED,
+    "unacked_mutex_expire": 10,
 }
 
 _REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel")

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from celery.worker import state
 
-from pico_celery_worker.consumer.unacked import was_redelivered
+from pico_celery_worker.consumer.unacked import Identity, identity, was_redelivered
 from pico_celery_worker.pools import is_shutting_down
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Suspects:
     def __init__(self, consumer: Any, begin: Callable[[Any], None]) -> None:
         self._consumer = consumer
         self._begin = begin
-        self._waiting: list[Any] = []
+        self._waiting: dict[Identity, Any] = {}
         self._watched: list[tuple[Any, float]] = []
         self._harmless = 0
         self._rounds: Any = None
@@ -56,9 +56,12 @@ class Suspects:
         if not _is_suspect(request):
             self._begin(request)
             return
-        # It is not counted with the others, as one that waits for its `eta`: it would be all that a worker takes.
-        self._consumer.qos.increment_eventually()
-        self._waiting.append(request)
+        key = identity(request.message)
+        if key not in self._waiting:
+            # It is not counted with the others, as one that waits for its `eta`: it would be all that a worker takes.
+            self._consumer.qos.increment_eventually()
+        # Redis may have a message twice, restored by two workers, until it is acknowledged.
+        self._waiting[key] = request
         if self._rounds is None:
             self._is_collecting = True
             self._rounds = self._consumer.timer.call_repeatedly(_ROUND, self._look)
@@ -66,6 +69,7 @@ class Suspects:
     def forget(self) -> None:
         """Forget what waits: with the connection that it came by, it goes back to the broker."""
         self._waiting.clear()
+        self._end_rounds()
 
     def _look(self) -> None:
         if is_shutting_down():
@@ -86,11 +90,15 @@ class Suspects:
                 len(self._waiting),
             )
         while self._waiting and len(self._watched) <= self._harmless:
-            request = self._waiting.pop(random.randrange(len(self._waiting)))  # noqa: S311
+            request = self._waiting.pop(random.choice(tuple(self._waiting)))  # noqa: S311
             self._watched.append((request, time.monotonic()))
             self._consumer.qos.decrement_eventually()
             self._begin(request)
         if not self._waiting and not self._watched:
+            self._end_rounds()
+
+    def _end_rounds(self) -> None:
+        if self._rounds is not None:
             self._rounds.cancel()
             self._rounds = None
 
