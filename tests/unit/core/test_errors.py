@@ -110,3 +110,17 @@ def test_an_error_survives_a_result_backend(error, serializer):
     if serializer == "json":
         stored = json.loads(json.dumps(stored))
     assert same(backend.exception_to_python(stored), made)
+
+
+@pytest.mark.parametrize("is_called", [True, False], ids=["pickle", "json"])
+def test_a_resolution_error_of_an_older_worker_can_be_read(is_called):
+    data = {"task": "orders.confirm", "component": "OrderTasks", "problem": "refused"}
+    if is_called:
+        error = errors.ResolutionError(*data.values())
+    else:
+        error = errors.ResolutionError.__new__(errors.ResolutionError)
+        vars(error).update(data)
+    assert str(error) == (
+        "Task 'orders.confirm' could not get its component OrderTasks: refused. "
+        "Check that what it depends on is registered, and that it can be built."
+    )

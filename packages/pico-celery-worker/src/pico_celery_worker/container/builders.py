@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from celery.exceptions import SoftTimeLimitExceeded, TaskPredicate
-from pico_ioc import ComponentCreationError, PicoError
+from pico_ioc import ComponentCreationError, ProviderNotFoundError
 
 
 class Scope(Protocol):
@@ -63,8 +63,22 @@ ABSENT: Final = object()
 # These end the execution, wherever they are raised: a time limit, and what asks for a retry or a rejection.
 _CONTROL_FLOW: Final = (SoftTimeLimitExceeded, TaskPredicate)
 
-# These say themselves what is wrong, or are not the component's failure.
-_NOT_WRAPPED: Final = (PicoError, *_CONTROL_FLOW)
+# These pass as they are, as they do through the container.
+_NOT_WRAPPED: Final = (ProviderNotFoundError, *_CONTROL_FLOW)
+
+
+class InitializationError(ComponentCreationError):
+    """A component was constructed, but a method that belongs to its making failed.
+
+    Args:
+        key: What the container calls the component, or the class of a factory.
+        cause: What the method raised, or why its arguments could not be built.
+        method: The method's name.
+    """
+
+    def __init__(self, key: Any, cause: Exception, method: str) -> None:
+        super().__init__(key, cause)
+        self.method = method
 
 
 class Arguments:
@@ -96,6 +110,7 @@ class Arguments:
 class Initializer:
     """A method that belongs to the making of an instance: `__ainit__` or `@configure`."""
 
+    key: Any
     name: str
     arguments: Arguments
     is_coroutine: bool
@@ -107,12 +122,24 @@ class Initializer:
 
     def call(self, scope: Scope, instance: Any) -> Any:
         """Call the method on a new instance."""
-        return self._call_async(scope, instance) if self.awaits else self._call(instance, self.arguments.build(scope))
+        if self.awaits:
+            return self._call_async(scope, instance)
+        try:
+            return self._call(instance, self.arguments.build(scope))
+        except _NOT_WRAPPED:
+            raise
+        except Exception as error:
+            raise InitializationError(self.key, error, self.name) from error
 
     async def _call_async(self, scope: Scope, instance: Any) -> None:
-        result = self._call(instance, await self.arguments.build_async(scope))
-        if self.is_coroutine:
-            await result
+        try:
+            result = self._call(instance, await self.arguments.build_async(scope))
+            if self.is_coroutine:
+                await result
+        except _NOT_WRAPPED:
+            raise
+        except Exception as error:
+            raise InitializationError(self.key, error, self.name) from error
 
     def _call(self, instance: Any, arguments: dict[str, Any]) -> Any:
         result = getattr(instance, self.name)(**arguments)
@@ -187,16 +214,16 @@ def finished(
 
 
 def named(key: Any, builder: Builder) -> Builder:
-    """Make the builder whose failures name the component."""
+    """Make the builder whose failures name the component, as the container's do: each wraps the one that caused it."""
     build = builder.build
     if builder.awaits:
 
         async def build_async(scope: Scope) -> Any:
             try:
                 return await build(scope)
-            except _NOT_WRAPPED:
-                raise
             except Exception as error:
+                if _is_named(error, key):
+                    raise
                 raise ComponentCreationError(key, error) from error
 
         return Builder(build_async, awaits=True)
@@ -204,12 +231,16 @@ def named(key: Any, builder: Builder) -> Builder:
     def build_named(scope: Scope) -> Any:
         try:
             return build(scope)
-        except _NOT_WRAPPED:
-            raise
         except Exception as error:
+            if _is_named(error, key):
+                raise
             raise ComponentCreationError(key, error) from error
 
     return Builder(build_named)
+
+
+def _is_named(error: Exception, key: Any) -> bool:
+    return isinstance(error, _NOT_WRAPPED) or (isinstance(error, ComponentCreationError) and error.key == key)
 
 
 def shared(key: Any, builder: Builder) -> Builder:

@@ -141,21 +141,22 @@ class _Compiler:
             return self._provided(key, Builder(lambda _: access.provider(self._container, key)()))
         if isinstance(recipe.function, type):
             wrap = self._wrapping(key, recipe.function)
-            return builders.named(key, self._made(recipe, initializers(recipe.function), wrap))
+            return builders.named(key, self._made(key, recipe, initializers(recipe.function), wrap))
         arguments = self._arguments(key, recipe.dependencies)
         if recipe.factory is None:
             return self._provided(key, builders.calling(recipe.function, arguments))
         # The container makes a factory for each call, and does not configure it.
-        factory = self._made(recipe.factory, [n for n in initializers(recipe.factory.function) if n == "__ainit__"])
+        maker = recipe.factory.function
+        factory = self._made(maker, recipe.factory, [name for name in initializers(maker) if name == "__ainit__"])
         return self._provided(key, builders.calling_method(factory, recipe.method, arguments))
 
-    def _made(self, recipe: Recipe, methods: list[str], wrap: Callable[[Any], Any] | None = None) -> Builder:
+    def _made(self, key: Any, recipe: Recipe, methods: list[str], wrap: Callable[[Any], Any] | None = None) -> Builder:
         cls: Any = recipe.function
         if hasattr(cls, "__await__"):
             raise _NotProvableError("its instances are awaitable")
         dependencies = () if cls.__init__ is object.__init__ else recipe.dependencies
         construct = builders.calling(cls, self._arguments(cls, dependencies))
-        initialize = [self._initializer(cls, name) for name in methods]
+        initialize = [self._initializer(key, cls, name) for name in methods]
         return builders.finished(construct, initialize, wrap, is_cleaned_up=bool(hooks_of(cls)))
 
     def _provided(self, key: Any, call: Builder) -> Builder:
@@ -171,7 +172,7 @@ class _Compiler:
                 instance = await instance
             cls = type(instance)
             if cls not in finishers:
-                methods = [self._initializer(cls, name) for name in access.marked_methods(cls, "configure")]
+                methods = [self._initializer(key, cls, name) for name in access.marked_methods(cls, "configure")]
                 finishers[cls] = methods, self._wrapping(key, cls), bool(hooks_of(cls))
             initialize, wrap, is_cleaned_up = finishers[cls]
             if is_cleaned_up and instance is not given and not self._is_singleton(instance):
@@ -192,9 +193,9 @@ class _Compiler:
             return None
         return lambda instance: UnifiedComponentProxy(container=self._container, target=instance, component_key=key)
 
-    def _initializer(self, cls: type, name: str) -> Initializer:
+    def _initializer(self, key: Any, cls: type, name: str) -> Initializer:
         arguments = self._arguments(cls, method_dependencies(cls, name))
-        return Initializer(name, arguments, inspect.iscoroutinefunction(getattr(cls, name)))
+        return Initializer(key, name, arguments, inspect.iscoroutinefunction(getattr(cls, name)))
 
     def _arguments(self, owner: Any, dependencies: tuple[DependencyRequest, ...]) -> Arguments:
         compiled = {dependency.parameter_name: self._dependency(owner, dependency) for dependency in dependencies}

@@ -92,11 +92,16 @@ class AsyncSingletons:
         metadata = self._container.metadata_for(key)
         if metadata is None:
             return
-        for dependency in dependencies_of(self._container, metadata):
-            collects = dependency.is_list or dependency.is_dict
-            for wanted in (access.collected if collects else access.candidates)(self._container, dependency):
-                yield from self._reachable(wanted, seen)
+        for wanted in needed_by(self._container, metadata):
+            yield from self._reachable(wanted, seen)
         yield metadata
+
+
+def needed_by(container: PicoContainer, metadata: ProviderMetadata) -> Iterator[Any]:
+    """Yield the keys of the components that a component may depend on."""
+    for dependency in dependencies_of(container, metadata):
+        collects = dependency.is_list or dependency.is_dict
+        yield from (access.collected if collects else access.candidates)(container, dependency)
 
 
 def dependencies_of(container: PicoContainer, metadata: ProviderMetadata) -> Iterator[DependencyRequest]:

@@ -6,8 +6,9 @@ from typing import Any
 from celery import Celery
 from pico_ioc import PicoContainer, PicoError
 
-from pico_celery_core.errors import HandlerArgumentsError, ResolutionError
+from pico_celery_core.errors import HandlerArgumentsError
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_worker.container.failures import innermost, resolution_error
 from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.execution.scope import TaskScope
@@ -90,7 +91,7 @@ class Execution:
         try:
             component = await self._executor.plan.resolve(scope)
         except PicoError as error:
-            raise ResolutionError(handler.spec.name, handler.cls.__qualname__, str(error)) from error
+            raise resolution_error(self._executor.container, handler, error) from innermost(error)
         try:
             coroutine = getattr(component, handler.method)(*self._args, **self._kwargs)
         except TypeError as error:
