@@ -61,10 +61,14 @@ class LogLineFilter(logging.Filter):
 def keep_lines() -> None:
     """Install the filter with the loggers of Celery, kombu, and ours; once."""
     for name, logger in tuple(logging.Logger.manager.loggerDict.items()):
-        ours = name.partition(".")[0] in _PACKAGES and not any(f"{name}.".startswith(f"{other}.") for other in _OTHERS)
-        if ours and isinstance(logger, logging.Logger):
-            if not any(isinstance(present, LogLineFilter) for present in logger.filters):
-                logger.addFilter(LogLineFilter())
+        if _is_of_a_worker(name) and isinstance(logger, logging.Logger):
+            logger.filters = [present for present in logger.filters if not isinstance(present, LogLineFilter)]
+            logger.addFilter(LogLineFilter())
+
+
+def _is_of_a_worker(name: str) -> bool:
+    is_other = any(f"{name}.".startswith(f"{other}.") for other in _OTHERS)
+    return name.partition(".")[0] in _PACKAGES and not is_other
 
 
 def _shown(value: Any) -> Any:
