@@ -220,13 +220,13 @@ def test_what_cannot_be_encoded_is_refused_and_named(client, sent, value):
 
 
 @pytest.mark.parametrize("model", LOSSY.values(), ids=LOSSY)
-def test_a_model_that_does_not_survive_json_is_refused_and_named(client, sent, model):
+def test_a_model_that_does_not_round_trip_through_json_is_refused_and_named(client, sent, model):
     with pytest.raises(LossyModelError) as error:
         client.take(1, other=model)
     assert str(error.value) == (
         "Client.take, which sends 'tasks.take': the json serializer cannot encode the argument "
-        f"'other', a {type(model).__name__}, which does not survive JSON: what it is dumped to makes no equal one "
-        "again. Pass plain values instead: numbers, text, lists, dicts, dates, UUIDs. Nothing was sent."
+        f"'other', a {type(model).__name__}, which does not round-trip through JSON. "
+        "Pass plain values instead: numbers, text, lists, dicts, dates, UUIDs. Nothing was sent."
     )
     assert sent() == []
 

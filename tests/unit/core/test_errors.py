@@ -9,7 +9,7 @@ from celery import Celery
 from celery.backends.base import Backend
 
 from pico_celery_core import errors
-from pico_celery_core.errors import PicoCeleryError, near_miss
+from pico_celery_core.errors import PicoCeleryError
 
 ERRORS = [getattr(errors, name) for name in errors.__all__ if name != "PicoCeleryError"]
 
@@ -54,6 +54,40 @@ def test_the_text_shows_all_data_and_ends_as_a_sentence(error):
 
 
 @every_error
+def test_an_error_may_be_made_by_the_names_of_its_data(error):
+    assert same(error(**arguments(error)), example(error))
+
+
+def test_an_error_refuses_what_it_has_no_place_for():
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'signature'"):
+        errors.CallError("stub", "task", "problem")
+
+
+def test_the_signature_of_an_error_says_what_its_data_are():
+    assert (
+        str(inspect.signature(errors.UnknownOptionError)) == "(where: str, option: str, suggestion: str = '') -> None"
+    )
+    assert str(inspect.signature(errors.LossyModelError)) == str(inspect.signature(errors.ArgumentEncodingError))
+
+
+def test_a_subclass_without_a_template_is_an_exception_as_any():
+    class OtherError(PicoCeleryError): ...
+
+    class Special(errors.CallError):
+        def __init__(self, stub: str) -> None:
+            super().__init__(stub, "task", "problem", "signature")
+
+    assert str(OtherError("its text")) == "its text"
+    assert str(Special("stub")) == str(errors.CallError("stub", "task", "problem", "signature"))
+
+
+def test_an_error_has_the_hash_and_equality_of_an_exception():
+    error = errors.TaskNameError("@task", "")
+    assert {error} == {error}
+    assert error != errors.TaskNameError("@task", "")
+
+
+@every_error
 def test_an_error_can_be_caught_as_the_builtin_it_is(error):
     assert issubclass(error, (TypeError, ValueError, RuntimeError, TimeoutError))
 
@@ -76,8 +110,3 @@ def test_an_error_survives_a_result_backend(error, serializer):
     if serializer == "json":
         stored = json.loads(json.dumps(stored))
     assert same(backend.exception_to_python(stored), made)
-
-
-@pytest.mark.parametrize(("word", "meant"), [("max_retry", "max_retries"), ("que", "queue"), ("xyzzy", ""), ("", "")])
-def test_a_near_miss_is_the_known_word_that_was_probably_meant(word, meant):
-    assert near_miss(word, ["max_retries", "queue", "priority"]) == meant

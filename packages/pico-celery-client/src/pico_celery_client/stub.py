@@ -43,7 +43,7 @@ class Stub:
 
         Raises:
             CallError: If the call does not fit the stub.
-            LossyModelError: If a model is not what its JSON makes again.
+            LossyModelError: If a model does not round-trip through JSON.
         """
         # Whether a call fits, and what it leaves out, depends on its shape alone; `inspect` takes longer to find out
         # than all else that is done here.

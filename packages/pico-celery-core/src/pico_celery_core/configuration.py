@@ -13,8 +13,9 @@ from celery.utils.text import str_to_list
 from pico_ioc import EnvSource, PicoContainer
 
 from pico_celery_core import _pico_ioc as access
-from pico_celery_core.errors import SettingsError, near_miss
+from pico_celery_core.errors import SettingsError
 from pico_celery_core.settings import DECLARED, KNOWN, PREFIX, CelerySettings, meant_setting, with_one_backend
+from pico_celery_core.suggestions import near_miss
 
 _CONVERSIONS: Final = cast("Mapping[str, Callable[[str], Any]]", Option.typemap)
 

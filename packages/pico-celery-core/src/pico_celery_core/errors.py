@@ -4,8 +4,8 @@ Each keeps its data as attributes, says what is wrong, where, and what to do, an
 it survives pickling and Celery's result backends. For that its arguments are plain strings and numbers.
 """
 
-import difflib
-from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, dataclass_transform
 
 from pico_celery_core.connections import connection_hint
 
@@ -25,6 +25,7 @@ __all__ = [
     "HandlerExitError",
     "ListeningCancelledError",
     "LossyModelError",
+    "MessageTooLargeError",
     "MissingStampError",
     "OptionValueError",
     "PicoCeleryError",
@@ -38,391 +39,330 @@ __all__ = [
 ]
 
 
+@dataclass_transform(eq_default=False)
 class PicoCeleryError(Exception):
-    """Base of all errors of pico-celery."""
+    """Base of all errors of pico-celery.
+
+    A subclass with a `template` annotates its data, which are the arguments of its constructor, its attributes and its
+    `args`. The template is its text; it may name any attribute.
+    """
+
+    template: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "template" in vars(cls):
+            dataclass(eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        # Not by super().__init__(): an OSError, which a TimeoutError is, takes its arguments for a number and a file.
+        self.args = tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return self.template.format_map(_Attributes(self)) if self.template else super().__str__()
+
+
+class _Attributes(dict[str, Any]):
+    """An error's attributes, properties among them, for its template."""
+
+    def __init__(self, error: PicoCeleryError) -> None:
+        super().__init__()
+        self._error = error
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(self._error, name)
 
 
 class DeclarationError(PicoCeleryError, TypeError):
     """A decorator stands where it cannot work."""
 
-    def __init__(self, decorator: str, target: str, problem: str, hint: str) -> None:
-        super().__init__(decorator, target, problem, hint)
-        self.decorator = decorator
-        self.target = target
-        self.problem = problem
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.decorator} on {self.target}: {self.problem}. {self.hint}"
+    decorator: str
+    target: str
+    problem: str
+    hint: str
+    template = "{decorator} on {target}: {problem}. {hint}"
 
 
 class TaskNameError(PicoCeleryError, ValueError):
     """A task name is empty or only white space."""
 
-    def __init__(self, decorator: str, name: str) -> None:
-        super().__init__(decorator, name)
-        self.decorator = decorator
-        self.name = name
-
-    def __str__(self) -> str:
-        return (
-            f"{self.decorator} needs a task name that says something, not {self.name!r}. "
-            f'Write for instance {self.decorator}("orders.confirm").'
-        )
+    decorator: str
+    name: str
+    template = (
+        "{decorator} needs a task name that says something, not {name!r}. "
+        'Write for instance {decorator}("orders.confirm").'
+    )
 
 
 class UnknownOptionError(PicoCeleryError, TypeError):
     """An option that Celery does not know."""
 
-    def __init__(self, where: str, option: str, suggestion: str = "") -> None:
-        super().__init__(where, option, suggestion)
-        self.where = where
-        self.option = option
-        self.suggestion = suggestion
+    where: str
+    option: str
+    suggestion: str = ""
+    template = "{where} got the option {option!r}, which Celery does not know. {hint}"
 
-    def __str__(self) -> str:
-        hint = f"Did you mean {self.suggestion!r}?" if self.suggestion else "Remove it, or check its spelling."
-        return f"{self.where} got the option {self.option!r}, which Celery does not know. {hint}"
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        return f"Did you mean {self.suggestion!r}?" if self.suggestion else "Remove it, or check its spelling."
 
 
 class OptionValueError(PicoCeleryError, ValueError):
     """An option of our own has a value that it cannot have."""
 
-    def __init__(self, where: str, option: str, value: str, hint: str) -> None:
-        super().__init__(where, option, value, hint)
-        self.where = where
-        self.option = option
-        self.value = value
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.where} got the option {self.option!r} with the value {self.value}. {self.hint}"
+    where: str
+    option: str
+    value: str
+    hint: str
+    template = "{where} got the option {option!r} with the value {value}. {hint}"
 
 
 class EmptyClientError(PicoCeleryError, ValueError):
     """A class is decorated with `@celery` but has nothing to send or to run."""
 
-    def __init__(self, cls: str) -> None:
-        super().__init__(cls)
-        self.cls = cls
-
-    def __str__(self) -> str:
-        return (
-            f"@celery on {self.cls}: it has neither a @send_task nor a @task method. "
-            'Decorate a method with @send_task("task.name"), or use @component for a plain component.'
-        )
+    cls: str
+    template = (
+        "@celery on {cls}: it has neither a @send_task nor a @task method. "
+        'Decorate a method with @send_task("task.name"), or use @component for a plain component.'
+    )
 
 
 class DuplicateTaskError(PicoCeleryError, ValueError):
     """Two handlers carry one task name."""
 
-    def __init__(self, task: str, first: str, second: str) -> None:
-        super().__init__(task, first, second)
-        self.task = task
-        self.first = first
-        self.second = second
-
-    def __str__(self) -> str:
-        return (
-            f"The task name {self.task!r} belongs to both {self.first} and {self.second}. "
-            "A message can reach only one of them: give one another name."
-        )
+    task: str
+    first: str
+    second: str
+    template = (
+        "The task name {task!r} belongs to both {first} and {second}. "
+        "A message can reach only one of them: give one another name."
+    )
 
 
 class ContractError(PicoCeleryError, TypeError):
     """A stub and the handler of its task have no call in common."""
 
-    def __init__(self, task: str, stub: str, handler: str, problem: str) -> None:
-        super().__init__(task, stub, handler, problem)
-        self.task = task
-        self.stub = stub
-        self.handler = handler
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return (
-            f"No call of the stub that sends {self.task!r} fits the task's handler: {self.problem}.\n"
-            f"  stub:    {self.stub}\n"
-            f"  handler: {self.handler}\n"
-            "Give both the same parameters."
-        )
+    task: str
+    stub: str
+    handler: str
+    problem: str
+    template = (
+        "No call of the stub that sends {task!r} fits the task's handler: {problem}.\n"
+        "  stub:    {stub}\n"
+        "  handler: {handler}\n"
+        "Give both the same parameters."
+    )
 
 
 class CallError(PicoCeleryError, TypeError):
     """A call does not fit the stub's signature; nothing was sent."""
 
-    def __init__(self, stub: str, task: str, problem: str, signature: str) -> None:
-        super().__init__(stub, task, problem, signature)
-        self.stub = stub
-        self.task = task
-        self.problem = problem
-        self.signature = signature
-
-    def __str__(self) -> str:
-        return f"{self.stub}, which sends {self.task!r}: {self.problem}. Call it as {self.signature}. Nothing was sent."
+    stub: str
+    task: str
+    problem: str
+    signature: str
+    template = "{stub}, which sends {task!r}: {problem}. Call it as {signature}. Nothing was sent."
 
 
 class HandlerArgumentsError(PicoCeleryError, TypeError):
     """A message's arguments do not fit the handler."""
 
-    def __init__(self, task: str, handler: str, problem: str, signature: str) -> None:
-        super().__init__(task, handler, problem, signature)
-        self.task = task
-        self.handler = handler
-        self.problem = problem
-        self.signature = signature
-
-    def __str__(self) -> str:
-        return (
-            f"The arguments of task {self.task!r} do not fit {self.handler}{self.signature}: {self.problem}. "
-            "Deploy sender and worker with the same signature."
-        )
+    task: str
+    handler: str
+    problem: str
+    signature: str
+    template = (
+        "The arguments of task {task!r} do not fit {handler}{signature}: {problem}. "
+        "Deploy sender and worker with the same signature."
+    )
 
 
 class HandlerCancelledError(PicoCeleryError, RuntimeError):
-    """A handler ended as cancelled though nobody had cancelled its task."""
+    """A handler ended as cancelled, but its task had not been cancelled."""
 
-    def __init__(self, task: str) -> None:
-        super().__init__(task)
-        self.task = task
-
-    def __str__(self) -> str:
-        return (
-            f"Task {self.task} ended with CancelledError, but nobody cancelled it: something that it awaited was "
-            "cancelled. Catch CancelledError there, or do not cancel what the task still awaits."
-        )
+    task: str
+    template = (
+        "Task {task} ended with CancelledError, but nobody cancelled it: something that it awaited was cancelled. "
+        "Catch CancelledError there, or do not cancel what the task still awaits."
+    )
 
 
 class HandlerExitError(PicoCeleryError, RuntimeError):
-    """A handler raised what is no Exception and means to end more than the task."""
+    """A handler raised something that is not an `Exception` subclass, such as `SystemExit`."""
 
-    def __init__(self, task: str, problem: str) -> None:
-        super().__init__(task, problem)
-        self.task = task
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return (
-            f"Task {self.task} raised {self.problem}, which is no Exception and would end its worker, or be lost "
-            "there. Raise an Exception to fail the task, or return to end it."
-        )
+    task: str
+    problem: str
+    template = (
+        "Task {task} raised {problem}, which is not an Exception subclass: it would stop the worker, or be lost. "
+        "Raise an Exception to fail the task, or return to end it."
+    )
 
 
 class ResolutionError(PicoCeleryError, RuntimeError):
-    """The container could not build a task's component."""
+    """The container could not build a task's component, or a component that it depends on."""
 
-    def __init__(self, task: str, component: str, problem: str) -> None:
-        super().__init__(task, component, problem)
-        self.task = task
-        self.component = component
-        self.problem = problem
+    task: str
+    component: str
+    problem: str
+    phase: str = ""
+    path: str = ""
+    hint: str = "Check that what it depends on is registered, and that it can be built."
+    template = "Task {task!r} could not get its component {component}: {problem}{place}. {hint}"
 
-    def __str__(self) -> str:
-        return (
-            f"Task {self.task!r} could not get its component {self.component}: {self.problem}. "
-            "Check that what it depends on is registered, and that it can be built."
-        )
+    @property
+    def place(self) -> str:
+        """Where it failed: the phase, and the path of dependencies."""
+        phase = f", while {self.phase}" if self.phase else ""
+        return f"{phase} ({self.path})" if self.path else phase
 
 
 class ClosedScopeError(PicoCeleryError, ValueError):
     """A task needs a component whose scope the container does not know."""
 
-    def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(problem, hint)
-        self.problem = problem
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.problem} {self.hint}"
+    problem: str
+    hint: str
+    template = "{problem} {hint}"
 
 
 class ContainerClosedError(PicoCeleryError, RuntimeError):
     """Tasks cannot run with a container that was closed, as its singletons are."""
 
-    def __init__(self, runner: str) -> None:
-        super().__init__(runner)
-        self.runner = runner
-
-    def __str__(self) -> str:
-        return (
-            f"The container of this {self.runner} was closed, as it is when a worker or a TaskRunner stops, and its "
-            "singletons with it. Make a container for each, by calling init() in the test or in its fixture."
-        )
+    runner: str
+    template = (
+        "The container of this {runner} was closed, as it is when a worker or a TaskRunner stops, and its "
+        "singletons with it. Make a container for each, by calling init() in the test or in its fixture."
+    )
 
 
 class ArgumentEncodingError(PicoCeleryError, TypeError):
     """An argument cannot be encoded by the task's serializer; nothing was sent."""
 
-    _problem = ""
-
-    def __init__(self, stub: str, task: str, argument: str, kind: str, serializer: str) -> None:
-        super().__init__(stub, task, argument, kind, serializer)
-        self.stub = stub
-        self.task = task
-        self.argument = argument
-        self.kind = kind
-        self.serializer = serializer
-
-    def __str__(self) -> str:
-        return (
-            f"{self.stub}, which sends {self.task!r}: the {self.serializer} serializer cannot encode the argument "
-            f"{self.argument!r}, a {self.kind}{self._problem}. Pass plain values instead: numbers, text, lists, dicts, "
-            "dates, UUIDs. Nothing was sent."
-        )
+    stub: str
+    task: str
+    argument: str
+    kind: str
+    serializer: str
+    flaw: ClassVar[str] = ""
+    template = (
+        "{stub}, which sends {task!r}: the {serializer} serializer cannot encode the argument {argument!r}, "
+        "a {kind}{flaw}. Pass plain values instead: numbers, text, lists, dicts, dates, UUIDs. Nothing was sent."
+    )
 
 
 class LossyModelError(ArgumentEncodingError):
-    """A pydantic model is not what its JSON makes again; nothing was sent."""
+    """A pydantic model does not round-trip through JSON; nothing was sent."""
 
-    _problem = ", which does not survive JSON: what it is dumped to makes no equal one again"
+    flaw = ", which does not round-trip through JSON"
 
 
 class MissingStampError(PicoCeleryError, TypeError):
     """A message's `stamped_headers` name a stamp that it lacks; nothing was sent."""
 
-    def __init__(self, stub: str, task: str, stamp: str) -> None:
-        super().__init__(stub, task, stamp)
-        self.stub = stub
-        self.task = task
-        self.stamp = stamp
-
-    def __str__(self) -> str:
-        return (
-            f"{self.stub}, which sends {self.task!r}: its stamped_headers name {self.stamp!r}, which has no value. "
-            f"Give it one with with_options(client, {self.stamp}=...). Nothing was sent."
-        )
+    stub: str
+    task: str
+    stamp: str
+    template = (
+        "{stub}, which sends {task!r}: its stamped_headers name {stamp!r}, which has no value. "
+        "Give it one with with_options(client, {stamp}=...). Nothing was sent."
+    )
 
 
 class PublishTimeoutError(PicoCeleryError, TimeoutError):
     """Sending a task took longer than it may."""
 
-    def __init__(self, task: str, timeout: float, broker: str, problem: str = "", begun: bool = True) -> None:
-        super().__init__()
-        # An OSError, which a TimeoutError is, takes its arguments for a number and a file.
-        self.args = (task, timeout, broker, problem, begun)
-        self.task = task
-        self.timeout = timeout
-        self.broker = broker
-        self.problem = problem
-        self.begun = begun
+    task: str
+    timeout: float
+    broker: str
+    problem: str = ""
+    begun: bool = True
+    template = "Sending task {task!r} to {broker} took longer than {timeout:g} s: {reason} {hint}"
 
-    def __str__(self) -> str:
+    @property
+    def reason(self) -> str:
+        """Why it took so long, and what became of the message."""
         if self.begun:
-            problem = f"{self.problem or 'the broker did not answer'}. The message may arrive yet."
-        else:
-            problem = "earlier messages were still waiting for the broker. Nothing was sent."
+            return f"{self.problem or 'the broker did not answer'}. The message may arrive yet."
+        return "earlier messages were still waiting for the broker. Nothing was sent."
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
         hint = connection_hint(self.problem or "did not answer", self.broker, "broker_url") if self.begun else ""
-        return (
-            f"Sending task {self.task!r} to {self.broker} took longer than {self.timeout:g} s: {problem} "
-            f"{hint or 'Check that the broker can be reached, or give it more time with publish_timeout.'}"
-        )
+        return hint or "Check that the broker can be reached, or give it more time with publish_timeout."
 
 
 class ResultTimeoutError(PicoCeleryError, TimeoutError):
     """No result has come in time."""
 
-    def __init__(self, task_id: str, timeout: float) -> None:
-        super().__init__()
-        self.args = (task_id, timeout)
-        self.task_id = task_id
-        self.timeout = timeout
-
-    def __str__(self) -> str:
-        return (
-            f"Task {self.task_id} had no result after {self.timeout:g} s. It may be queued, running, or unknown to "
-            "any worker, or its worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and "
-            "that both have the same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
-        )
+    task_id: str
+    timeout: float
+    template = (
+        "Task {task_id} had no result after {timeout:g} s. It may be queued, running, or unknown to any worker, or its "
+        "worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and that both have the "
+        "same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
+    )
 
 
 class ResultBackendError(PicoCeleryError, RuntimeError):
-    """The result backend lets this process not in."""
+    """The result backend refuses the connection."""
 
-    def __init__(self, backend: str, problem: str, hint: str) -> None:
-        super().__init__(backend, problem, hint)
-        self.backend = backend
-        self.problem = problem
-        self.hint = hint
+    backend: str
+    problem: str
+    hint: str
+    template = "The result backend {backend} refuses the connection: {reason}. {hint}"
 
-    def __str__(self) -> str:
-        return f"The result backend {self.backend} refuses the connection: {self.problem.rstrip('.')}. {self.hint}"
+    @property
+    def reason(self) -> str:
+        """The problem, without its full stop."""
+        return self.problem.rstrip(".")
 
 
 class ListeningCancelledError(PicoCeleryError, RuntimeError):
-    """What listens for results was cancelled, and not those who wait for them."""
+    """The background task that receives results was cancelled."""
 
-    def __init__(self, listener: str) -> None:
-        super().__init__(listener)
-        self.listener = listener
-
-    def __str__(self) -> str:
-        return (
-            f"The asyncio task {self.listener!r}, which listens for results, was cancelled, but not the one that waits "
-            "here. Await the result again, and leave it to asyncio.run to cancel what listens."
-        )
+    listener: str
+    template = (
+        "The background task {listener!r} that receives results was cancelled, and not the task that awaits this "
+        "result. Await the result again, and leave the background task to asyncio.run, which cancels it at the end."
+    )
 
 
 class MessageTooLargeError(PicoCeleryError, ValueError):
     """The body of a message is larger, or becomes larger when it is decompressed, than a message may be."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.limit = limit
-
-    def __str__(self) -> str:
-        return (
-            f"Its body is larger than a message may be, or becomes so when it is decompressed: {self.limit} bytes. "
-            "If messages of yours are so large, raise the setting pico_max_message_size."
-        )
+    limit: int
+    template = (
+        "Its body is larger than a message may be, or becomes so when it is decompressed: {limit} bytes. "
+        "If messages of yours are so large, raise the setting pico_max_message_size."
+    )
 
 
 class ContractFileError(PicoCeleryError, ValueError):
     """A file is not a contract that can be read."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return (
-            f"This is not a contract that can be read: {self.problem}. "
-            "Write it with `python -m pico_celery_client contract MODULE`."
-        )
+    problem: str
+    template = (
+        "This is not a contract that can be read: {problem}. "
+        "Write it with `python -m pico_celery_client contract MODULE`."
+    )
 
 
 class ClientNotConnectedError(PicoCeleryError, RuntimeError):
     """A client has no Celery app to send with: it was made by hand, or its class lacks `@celery`."""
 
-    def __init__(self, cls: str, stub: str) -> None:
-        super().__init__(cls, stub)
-        self.cls = cls
-        self.stub = stub
-
-    def __str__(self) -> str:
-        return (
-            f"{self.cls}.{self.stub} cannot send: this {self.cls} is not connected to a Celery app. "
-            f"Decorate the class with @celery, and inject it, or take it with container.get({self.cls})."
-        )
+    cls: str
+    stub: str
+    template = (
+        "{cls}.{stub} cannot send: this {cls} is not connected to a Celery app. "
+        "Decorate the class with @celery, and inject it, or take it with container.get({cls})."
+    )
 
 
 class SettingsError(PicoCeleryError, ValueError):
     """A setting under the `celery` prefix that cannot be used."""
 
-    def __init__(self, setting: str, problem: str, hint: str) -> None:
-        super().__init__(setting, problem, hint)
-        self.setting = setting
-        self.problem = problem
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"The setting {self.setting!r} under the prefix 'celery' {self.problem}. {self.hint}"
-
-
-def near_miss(word: str, known: Iterable[str], cutoff: float = 0.7) -> str:
-    """Return the known word that `word` was probably meant to be, or an empty string.
-
-    Example:
-        >>> near_miss("max_retry", ["max_retries", "queue"])
-        'max_retries'
-    """
-    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=cutoff)), "")
+    setting: str
+    problem: str
+    hint: str
+    template = "The setting {setting!r} under the prefix 'celery' {problem}. {hint}"

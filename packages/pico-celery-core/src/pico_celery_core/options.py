@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from pico_celery_core.errors import OptionValueError, UnknownOptionError, near_miss
+from pico_celery_core.errors import OptionValueError, UnknownOptionError
+from pico_celery_core.suggestions import near_miss
 
 if TYPE_CHECKING:
     from kombu.entity import Exchange, Queue

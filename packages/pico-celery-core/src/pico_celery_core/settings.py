@@ -8,7 +8,8 @@ from typing import Any, Final
 from celery.app.defaults import NAMESPACES, Option, flatten
 from celery.app.utils import HIDDEN_SETTINGS
 
-from pico_celery_core.errors import SettingsError, near_miss
+from pico_celery_core.errors import SettingsError
+from pico_celery_core.suggestions import near_miss
 
 PREFIX: Final = "celery"
 

@@ -6,7 +6,8 @@ from celery.app.backends import BACKEND_ALIASES
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.compat import entrypoints
 
-from pico_celery_core.errors import SettingsError, near_miss
+from pico_celery_core.errors import SettingsError
+from pico_celery_core.suggestions import near_miss
 
 _ALSO_CALLED: Final = {"rabbit": "amqp", "rabbitmq": "amqp", "postgres": "db+postgresql", "postgresql": "db+postgresql"}
 _ENTRY_POINTS: Final = "celery.result_backends"

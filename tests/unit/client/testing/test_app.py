@@ -316,7 +316,7 @@ async def test_a_result_that_was_not_set_up_is_not_waited_for(recording_celery, 
     with pytest.raises(NoOutcomeError):
         _ = [step async for step in result.progress()]
     assert str(error.value) == (
-        "Somebody waits for the result of 'orders.confirm', and the test has not said what that is. "
+        "No result is set up for 'orders.confirm'. "
         "Call returns('orders.confirm', value) or raises('orders.confirm', error) before it is sent."
     )
 
@@ -329,7 +329,7 @@ def test_a_result_of_an_unknown_id_is_not_waited_for(recording_celery):
 def test_a_result_set_up_under_a_misspelt_name_is_pointed_at_by_who_misses_it():
     recording = RecordingCelery()
     recording.returns("orders.confrim", "confirmed")
-    with pytest.raises(NoOutcomeError, match=r"It has for 'orders\.confrim': is that a misspelling\?"):
+    with pytest.raises(NoOutcomeError, match=r"There is one for 'orders\.confrim': is that a misspelling\?"):
         recording.send_task("orders.confirm").get()
 
 

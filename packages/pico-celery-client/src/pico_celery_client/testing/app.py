@@ -14,7 +14,7 @@ from pico_celery_client.results.result import TaskResult
 from pico_celery_client.testing.calls import Call, declared_tasks, described, named_arguments, stub_behind, task_name
 from pico_celery_client.testing.outcomes import Outcome, Outcomes, PreparedResult
 from pico_celery_core.backends import BACKEND_HEADER
-from pico_celery_core.errors import near_miss
+from pico_celery_core.suggestions import near_miss
 from pico_celery_core.testing.memory import Outbox, keep_in_memory, round_trip
 
 _P = ParamSpec("_P")

@@ -11,28 +11,27 @@ from celery import Celery, states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from pico_celery_client.results.result import TaskResult
-from pico_celery_core.errors import PicoCeleryError, ResultTimeoutError, near_miss
+from pico_celery_core.errors import PicoCeleryError, ResultTimeoutError
 from pico_celery_core.progress import Progress
+from pico_celery_core.suggestions import near_miss
 from pico_celery_core.testing.memory import MemoryBackend
 
 _R = TypeVar("_R")
 
 
 class NoOutcomeError(PicoCeleryError, AssertionError):
-    """The result of a task is awaited, and the test has not said what it is."""
+    """The result of a task is awaited, and the test has set up none."""
 
-    def __init__(self, task: str, suggestion: str = "") -> None:
-        super().__init__(task, suggestion)
-        self.task = task
-        self.suggestion = suggestion
+    task: str
+    suggestion: str = ""
+    template = "No result is set up for {task!r}. {hint}"
 
-    def __str__(self) -> str:
-        hint = (
-            f"It has for {self.suggestion!r}: is that a misspelling?"
-            if self.suggestion
-            else f"Call returns({self.task!r}, value) or raises({self.task!r}, error) before it is sent."
-        )
-        return f"Somebody waits for the result of {self.task!r}, and the test has not said what that is. {hint}"
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        if self.suggestion:
+            return f"There is one for {self.suggestion!r}: is that a misspelling?"
+        return f"Call returns({self.task!r}, value) or raises({self.task!r}, error) before it is sent."
 
 
 @dataclass(frozen=True, slots=True)

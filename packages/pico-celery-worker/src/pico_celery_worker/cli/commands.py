@@ -9,7 +9,8 @@ from celery import Celery
 from celery.bin.base import CeleryCommand, CLIContext
 
 from pico_celery_core.contract.file import PromisedStub, read_contract
-from pico_celery_core.errors import ContractFileError, near_miss
+from pico_celery_core.errors import ContractFileError
+from pico_celery_core.suggestions import near_miss
 from pico_celery_worker.cli import rendering
 from pico_celery_worker.cli.checks import CODES, POOLS, Severity, check, expected_pool
 from pico_celery_worker.cli.inspection import Inspection, inspect_app

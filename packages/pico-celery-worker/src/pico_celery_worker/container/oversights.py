@@ -9,8 +9,8 @@ from pico_ioc import PICO_INFRA, PicoContainer, ProviderMetadata
 from pico_ioc.constants import SCOPE_PROTOTYPE, SCOPE_SINGLETON
 
 from pico_celery_core import _pico_ioc as access
-from pico_celery_core.errors import near_miss
 from pico_celery_core.metadata import declaring_classes
+from pico_celery_core.suggestions import near_miss
 from pico_celery_worker.container.singletons import dependencies_of
 
 _OPEN: Final = (SCOPE_SINGLETON, SCOPE_PROTOTYPE, access.TASK_SCOPE)

@@ -17,7 +17,7 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.imports import symbol_by_name
 
-from pico_celery_core.errors import near_miss
+from pico_celery_core.suggestions import near_miss
 from pico_celery_core.testing.memory import MemoryBackend
 
 # Part of kombu has types, and these have not.

@@ -30,16 +30,12 @@ _lock: Final = threading.Lock()
 class TasksStillRunError(PicoCeleryError, TimeoutError):
     """Tasks have not ended in time."""
 
-    def __init__(self, tasks: str, timeout: float) -> None:
-        super().__init__(tasks, timeout)
-        self.tasks = tasks
-        self.timeout = timeout
-
-    def __str__(self) -> str:
-        return (
-            f"After {self.timeout:g} s there still run: {self.tasks}. What do they wait for? "
-            "They have an event loop of their own, so nothing that belongs to the test's loop can wake them."
-        )
+    tasks: str
+    timeout: float
+    template = (
+        "After {timeout:g} s there still run: {tasks}. What do they wait for? "
+        "They have an event loop of their own, so nothing that belongs to the test's loop can wake them."
+    )
 
 
 class TaskRunner:
