@@ -3,10 +3,10 @@
     hatch run ledger --broker redis --tasks 10000 --seed 7
 
 sends identified tasks with `acks_late` to gevent workers, and meanwhile, at random from the seed, kills, stops and
-pauses workers, cuts the network between them and the broker, or lets it lose what is sent, restarts and stalls the
-broker, takes the result backend away, has it refuse what is to be stored, and lets workers open no files. In the end,
-of what was accepted everything has to be finished at least once, and its result stored; and what ran twice has to be
-explained by a fault that struck it.
+pauses workers, some for longer than the visibility timeout, and lets them open no files, cuts the network between them
+and the broker, or lets it lose what is sent, restarts and stalls the broker, lets it run out of memory, takes the
+result backend away, and has it refuse what is to be stored. In the end, of what was accepted everything has to be
+finished at least once, and its result stored; and what ran twice has to be explained by a fault that struck it.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from celery import Celery, states
 from rich.console import Console
 from rich.table import Table
 
-from tests.integration.faults import Network, network, no_file_to_open, rabbitmq_vhost, rabbitmqctl
+from tests.integration.faults import Network, network, no_file_to_open
 from tests.integration.stations import KINDS, queue_of
 from tests.integration.workers import Worker
-from tests.servers import REFUSALS, OwnRedis, own_redis
+from tests.servers import REFUSALS, OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis
 
 VISIBILITY_TIMEOUT = 5
 
@@ -298,8 +298,7 @@ class Scene:
 
     crew: Crew
     between: Network
-    broker: OwnRedis | None
-    vhost: str
+    broker: OwnRedis | OwnRabbitMQ
     results: OwnRedis
     faults: list[Fault]
     random: random.Random
@@ -317,6 +316,9 @@ class Scene:
             ("worker stopped cold", lambda: self._end_one(signal.SIGQUIT)),
             ("worker stopped warm", lambda: self._end_one(signal.SIGTERM)),
             ("worker paused", self._pause_one),
+            ("worker paused beyond the visibility timeout", lambda: self._pause_one(VISIBILITY_TIMEOUT)),
+            ("broker ends connections", self.broker.close_connections),
+            ("memory alarm", self._run_out_of_memory),
             ("descriptors exhausted", self._exhaust_one),
             ("network cut", self.between.cut),
             ("network refuses", self._refuse),
@@ -324,14 +326,12 @@ class Scene:
             ("result backend gone", lambda: self._for_a_while(self.results.stop, self.results.start)),
             ("result backend refuses", self._refuse_results),
         ]
-        if self.broker is not None:
+        broker = self.broker
+        if isinstance(broker, OwnRedis):
             choices += [
-                ("broker restarted", lambda: self._for_a_while(self.broker.stop, self.broker.start)),
-                ("broker ends connections", self.broker.kill_clients),
-                ("broker stalls", lambda: self._for_a_while(self.broker.stall, self.broker.go_on)),
+                ("broker restarted", lambda: self._for_a_while(broker.stop, broker.start)),
+                ("broker stalls", lambda: self._for_a_while(broker.stall, broker.go_on)),
             ]
-        else:
-            choices += [("broker ends connections", self._close_connections)]
         return choices
 
     def _end_one(self, number: signal.Signals) -> int:
@@ -339,12 +339,18 @@ class Scene:
         self.crew.strike(worker, number)
         return worker.process.pid
 
-    def _pause_one(self) -> int:
+    def _pause_one(self, at_least: float = 0) -> int:
         worker = self.random.choice(self.crew.running)
         self._for_a_while(
-            lambda: worker.process.send_signal(signal.SIGSTOP), lambda: worker.process.send_signal(signal.SIGCONT)
+            lambda: worker.process.send_signal(signal.SIGSTOP),
+            lambda: worker.process.send_signal(signal.SIGCONT),
+            at_least,
         )
         return worker.process.pid
+
+    def _run_out_of_memory(self) -> None:
+        with self.broker.memory_alarm():
+            self._for_a_while()
 
     def _exhaust_one(self) -> int:
         worker = self.random.choice(self.crew.running)
@@ -363,13 +369,15 @@ class Scene:
         error = self.random.choice(REFUSALS)
         self._for_a_while(lambda: self.results.refuse_writes(error), self.results.take_writes)
 
-    def _for_a_while(self, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    def _for_a_while(
+        self,
+        begin: Callable[[], object] = lambda: None,
+        end: Callable[[], object] = lambda: None,
+        at_least: float = 0,
+    ) -> None:
         begin()
-        time.sleep(self.random.uniform(0.2, 3))
+        time.sleep(at_least + self.random.uniform(0.2, 3))
         end()
-
-    def _close_connections(self) -> None:
-        rabbitmqctl("close_all_connections", "--vhost", self.vhost, "the ledger")
 
 
 def run(kind: str, tasks: int, rate: float, workers: int, seed: int) -> tuple[Account, list[Worker]]:
@@ -389,12 +397,9 @@ def run(kind: str, tasks: int, rate: float, workers: int, seed: int) -> tuple[Ac
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         results = stack.enter_context(own_redis())
-        broker, vhost, url, queue = None, "", "", "celery"
-        if kind == "redis":
-            broker = stack.enter_context(own_redis())
-            url = broker.url
-        else:
-            vhost, url = stack.enter_context(rabbitmq_vhost())
+        queue = "celery"
+        broker = stack.enter_context(own_redis() if kind == "redis" else own_rabbitmq())
+        url = broker.url
         between, through = stack.enter_context(network(url))
         crew = Crew(
             workers,
@@ -409,7 +414,7 @@ def run(kind: str, tasks: int, rate: float, workers: int, seed: int) -> tuple[Ac
         )
         stack.callback(crew.kill)
         chance = random.Random(seed)
-        scene = Scene(crew, between, broker, vhost, results, account.faults, chance)
+        scene = Scene(crew, between, broker, results, account.faults, chance)
         app = stack.enter_context(_sender(kind, url, queue))
 
         sending = threading.Thread(target=_send, args=(app, account, tasks, rate, random.Random(seed)))
@@ -497,9 +502,9 @@ def _of_the_living(account: Account) -> list[Execution]:
     return [each for each in account.executions if each.pid in account.alive]
 
 
-def _count(app: Celery, queue: str, kind: str, broker: OwnRedis | None) -> int:
+def _count(app: Celery, queue: str, kind: str, broker: OwnRedis | OwnRabbitMQ) -> int:
     """Count what is in the queue, and what is delivered and not acknowledged."""
-    if broker is not None:
+    if isinstance(broker, OwnRedis):
         with broker.client() as client:
             return sum([client.llen(queue), client.hlen("unacked"), client.zcard("unacked_index")])
     with app.connection_for_read() as connection, connection.channel() as channel:

@@ -125,7 +125,16 @@ class OwnRedis:
             client.config_set("maxmemory", 0)
             client.config_set("min-replicas-to-write", 0)
 
-    def kill_clients(self) -> None:
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Let it be short of memory until the block ends: it refuses what would take more."""
+        self.refuse_writes("OOM")
+        try:
+            yield
+        finally:
+            self.take_writes()
+
+    def close_connections(self) -> None:
         """End all connections but one's own."""
         with self.client() as client:
             client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
@@ -265,6 +274,10 @@ class OwnRabbitMQ:
             yield
         finally:
             self._ctl("set_vm_memory_high_watermark", "0.4")
+
+    def close_connections(self) -> None:
+        """End all connections."""
+        self._ctl("close_all_connections", "the end")
 
     def blocked(self) -> int:
         """Count the connections that have published, and that it reads nothing more from."""

@@ -159,9 +159,9 @@ def a_worker_with_no_room_for_more_keeps_its_connection(place: Station) -> None:
 @on("redis")
 def redis_kills_its_clients(_: Station) -> None:
     with own_redis_and_worker() as (server, running):
-        server.kill_clients()
+        server.close_connections()
         running.end_meanwhile()
-        server.kill_clients()
+        server.close_connections()
         running.check()
 
 

@@ -235,11 +235,11 @@ def test_a_worker_that_stops_goes_on_until_its_tasks_have_ended(make_parent, end
     parent.blueprint.state = bootsteps.CLOSE
     getattr(step, end)(parent)
     assert len(parent.entries()) == 1
-    assert step._renewal._ended.locked()
+    assert step._renewal._stop.locked()
     renewal = step._renewal
     step.shutdown(parent)
     assert parent.entries() == []
-    assert not renewal._ended.locked()
+    assert not renewal._stop.locked()
 
 
 @pytest.mark.parametrize("end", ["stop", "terminate", "shutdown"])
@@ -294,6 +294,27 @@ def test_a_thread_renews_until_the_worker_has_stopped(make_parent, monkeypatch, 
     step.shutdown(parent)
     assert ended.wait(10)
     assert len(client.client_list()) < connections
+
+
+def test_a_process_ends_after_its_thread(make_parent, monkeypatch):
+    order = []
+    leave: list[Any] = []
+    monkeypatch.setattr(redelivery.atexit, "register", leave.append)
+    monkeypatch.setattr(redelivery.atexit, "unregister", leave.remove)
+
+    def close_hub() -> None:
+        time.sleep(0.2)
+        order.append("thread")
+
+    native = ThreadHost.native()._replace(close_hub=close_hub)
+    monkeypatch.setattr(redelivery, "host_class", lambda: SimpleNamespace(native=lambda: native))
+    step = started(make_parent(unacked_restore_interval=0.05))
+    eventually(lambda: step._renewal._client is not None)
+    [wait] = leave
+    wait()
+    order.append("process")
+    assert order == ["thread", "process"]
+    assert leave == []
 
 
 def test_what_cannot_be_renewed_is_renewed_the_next_time(make_parent, client, monkeypatch, caplog):

@@ -1,5 +1,6 @@
 """Messages that were delivered and not acknowledged: a worker keeps its own, and gives out those of dead ones."""
 
+import atexit
 import contextlib
 import logging
 from typing import Any, Final
@@ -14,8 +15,8 @@ from pico_celery_worker.pools import pool_name
 
 logger = logging.getLogger(__name__)
 
-# How long to wait for the end of the thread that renews, in seconds. Nothing else runs meanwhile.
-_LONGEST_GOODBYE: Final = 0.5
+# How long the process waits at its end for an attempt to renew that is under way, in seconds.
+_LONGEST_END: Final = 10.0
 
 
 class Renewal:
@@ -40,21 +41,26 @@ class Renewal:
         self._native = native
         self._own: Any = None
         self._client: Any = None
-        self._ended = native.new_lock()
-        self._gone = native.new_lock()
+        self._uses_sockets = False
+        # Locks of threads, of which each is held until something has happened.
+        self._stop, self._end = native.new_lock(), native.new_lock()
 
     def start(self) -> None:
         """Begin to renew."""
-        self._ended.acquire()
-        self._gone.acquire()
+        self._stop.acquire()
+        self._end.acquire()
+        # A thread that is inside gevent when Python takes itself apart crashes it.
+        atexit.register(self._stop_and_wait)
         self._native.start_thread(self._run, ())
 
     def stop(self) -> None:
-        """End to renew, without waiting for long for an attempt that is under way."""
-        if self._ended.locked():
-            self._ended.release()
-            # An interpreter that ends while the thread closes its hub may crash.
-            self._gone.acquire(True, _LONGEST_GOODBYE)
+        """End to renew, without waiting for an attempt that is under way."""
+        if self._stop.locked():
+            self._stop.release()
+
+    def _stop_and_wait(self) -> None:
+        self.stop()
+        self._end.acquire(True, _LONGEST_END)
 
     def renew(self) -> None:
         """Renew once."""
@@ -63,7 +69,9 @@ class Renewal:
                 # A thread that waits gets a hub from gevent, and libev ends the process where that can open no files.
                 check_room()
                 # Who waits for longer has missed the next time.
-                options = {**self._connection.transport_options, "socket_timeout": self._interval}
+                limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), self._interval)
+                options = {**self._connection.transport_options, **limits}
+                self._uses_sockets = True
                 self._own = self._connection.clone(transport_options=options)
                 self._client = self._own.channel().client
             self._channel.renew(self._client)
@@ -74,12 +82,14 @@ class Renewal:
 
     def _run(self) -> None:
         try:
-            while not self._ended.acquire(True, self._interval):
+            while not self._stop.acquire(True, self._interval):
                 self.renew()
         finally:
             self._disconnect()
-            self._native.close_hub()
-            self._gone.release()
+            if self._uses_sockets:
+                self._native.close_hub()
+            atexit.unregister(self._stop_and_wait)
+            self._end.release()
 
     def _disconnect(self) -> None:
         own, self._own, self._client = self._own, None, None

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
@@ -25,6 +26,9 @@ _R = TypeVar("_R")
 
 _running: Final[set["TaskRunner"]] = set()
 _lock: Final = threading.Lock()
+
+# How often to look for tasks that have begun after the others were cancelled, in seconds.
+_GLANCE: Final = 0.05
 
 
 class TasksStillRunError(PicoCeleryError, TimeoutError):
@@ -184,12 +188,17 @@ class TaskRunner:
         finally:
             self._deliveries.close()
             try:
-                if self._deliveries.wait(0):
-                    current_host().run(cancel_all(None))
-                    self._deliveries.wait(self._timeout)
+                self._cancel()
                 current_host().run(close(self._container, Timeouts.of(self._app).cleanup))
             finally:
                 self._let_go()
+
+    def _cancel(self) -> None:
+        """Cancel what runs, and what has been sent and is about to begin."""
+        deadline = time.monotonic() + self._timeout
+        while self._deliveries.wait(0) and time.monotonic() < deadline:
+            current_host().run(cancel_all(None))
+            self._deliveries.wait(_GLANCE)
 
     def _let_go(self) -> None:
         self._runtime.enforce_hard_limits(False)
