@@ -12,7 +12,7 @@ from typing import Any  # noqa: E402
 
 from gevent.pool import Pool  # noqa: E402
 
-from pico_celery_worker.loop.gevent import GeventHost  # noqa: E402
+from pico_celery_worker.loop.gevent import GeventRunner  # noqa: E402
 
 TASKS, CONCURRENCY, ROUNDS = 5000, 100, 15
 
@@ -32,7 +32,7 @@ def microseconds(call: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    host = GeventHost()
+    host = GeventRunner()
     pairs = [(microseconds(lambda: None), microseconds(lambda: host.run(nothing()))) for _ in range(ROUNDS)]
     host.close()
     bare, ours = (statistics.median(column) for column in zip(*pairs, strict=True))

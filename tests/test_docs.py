@@ -24,7 +24,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
 import pico_celery
-from pico_celery_worker.loop import close_host
+from pico_celery_worker.loop import close_runner
 
 ROOT = Path(__file__).parents[1]
 PATHS = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -93,7 +93,7 @@ def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
             monkeypatch.setenv("CELERY_RESULT_BACKEND", "cache+memory://")
             vars(page.module)["run_worker"] = run_worker
         yield page
-    close_host()
+    close_runner()
 
 
 def _leave_logging_alone(**_: object) -> None:

@@ -21,7 +21,7 @@ from celery.result import AsyncResult
 from pico_ioc import DictSource, FlatDictSource, PicoContainer, component, configuration, init
 
 from pico_celery import task
-from pico_celery_worker.loop import close_host
+from pico_celery_worker.loop import close_runner
 
 SPECIFICATION = Path(__file__).parents[2] / "shared" / "spec"
 
@@ -91,7 +91,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(autouse=True)
 def no_loop_left() -> Iterator[None]:
     yield
-    close_host()
+    close_runner()
 
 
 def start(*modules: ModuleType, **settings: Any) -> PicoContainer:

@@ -189,12 +189,12 @@ def test_an_override_has_no_recipe_and_what_was_given_is_known(lazy):
     given = Product()
     container = bare_container(part, overrides={part: given})
     assert access.recipe(container, part) is None
-    assert access.given(container, part) is given
+    assert access.override_of(container, part) is given
     assert access.provider(container, part)() is given
     container = bare_container(part, overrides={part: Product})
-    assert access.given(container, part) is Product
+    assert access.override_of(container, part) is Product
     assert type(access.provider(container, part)()) is Product
-    assert access.given(bare_container(part), part) is None
+    assert access.override_of(bare_container(part), part) is None
 
 
 def test_a_custom_scanners_provider_has_no_recipe():
@@ -208,7 +208,7 @@ def test_a_custom_scanners_provider_has_no_recipe():
 
     container = bare_container(First, custom_scanners=[Scanner()])
     assert access.recipe(container, First) is None
-    assert access.given(container, First) is None
+    assert access.override_of(container, First) is None
     assert type(access.provider(container, First)()) is First
 
 
@@ -261,11 +261,11 @@ def test_task_instances_are_the_containers_own():
         assert store.get(Unit) is unit
         store.put(Unit, "another")
         assert container.get(Unit) == "another"
-        assert access.peek_task_scope(container, 1) == ["another"]
+        assert access.task_scope_instances(container, 1) == ["another"]
         access.forget_task_scope(container, 1)
-        assert access.peek_task_scope(container, 1) == []
+        assert access.task_scope_instances(container, 1) == []
         assert container.get(Unit) not in (unit, "another")
-    assert access.peek_task_scope(container, 2) == []
+    assert access.task_scope_instances(container, 2) == []
 
 
 def test_without_an_execution_there_is_no_task_scope():
@@ -275,19 +275,22 @@ def test_without_an_execution_there_is_no_task_scope():
 
 def test_singletons_come_in_order_of_creation(container):
     made = access.singletons(container)
-    assert [type(access.behind(one)) for one in made if access.behind(one) is not None][:2] == [First, Second]
+    assert [type(access.unwrap_proxy(one)) for one in made if access.unwrap_proxy(one) is not None][:2] == [
+        First,
+        Second,
+    ]
     assert any(one is container.get(First) for one in made)
 
 
 def test_behind_a_lazy_proxy_is_what_it_makes_and_telling_does_not_wake_it(container):
     proxy = container.get(Lazy)
     assert access.isinstance_of_proxy(proxy)
-    assert access.behind(proxy) is None
+    assert access.unwrap_proxy(proxy) is None
     assert isinstance(proxy, Lazy)
-    assert type(access.behind(proxy)) is Lazy
+    assert type(access.unwrap_proxy(proxy)) is Lazy
     first = container.get(First)
     assert not access.isinstance_of_proxy(first)
-    assert access.behind(first) is first
+    assert access.unwrap_proxy(first) is first
 
 
 def test_what_is_put_behind_a_lazy_proxy_is_its_object(container):
@@ -366,7 +369,7 @@ async def test_what_is_cleaned_up_is_not_cleaned_up_by_the_container():
 
     container = bare_container(Closing, Sleeping)
     sleeping = container.get(Sleeping)
-    with access.cleaned_up(container):
+    with access.without_cleanup_targets(container):
         await container.cleanup_all_async()
     assert closed == []
     assert container.get(Sleeping) is sleeping

@@ -10,7 +10,7 @@ from celery.backends import cache
 from pico_ioc import DictSource, PicoContainer, configuration, init
 
 from pico_celery_core import metadata
-from pico_celery_worker.loop import close_host
+from pico_celery_worker.loop import close_runner
 from tests.unit.worker.containers import module_of
 
 
@@ -45,7 +45,7 @@ def make_app() -> Iterator[Callable[..., Celery]]:
     for app in apps:
         app.close()
     cache._DUMMY_CLIENT_CACHE.clear()
-    close_host()
+    close_runner()
 
 
 @pytest.fixture

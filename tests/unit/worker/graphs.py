@@ -147,7 +147,7 @@ class Made:
 
 def is_ready(value: Any) -> bool:
     """Tell whether an argument, and each in a collection, is complete."""
-    real = access.behind(value)
+    real = access.unwrap_proxy(value)
     if real is None:  # lazy: fine, unless it has to be awaited
         return value is None or not object.__getattribute__(value, "_component_key").node.awaits
     if isinstance(real, (list, dict)):
@@ -291,7 +291,7 @@ def overrides(graph: list[Node], classes: list[type]) -> dict[Any, Any]:
 def described(container: PicoContainer, root: Any) -> Any:
     """Put into words what was made: classes, places, sharing, defaults, what was done with each."""
     _described(root, {}, {})  # wakes what is lazy
-    made = [access.behind(instance) for instance in access.singletons(container)]
+    made = [access.unwrap_proxy(instance) for instance in access.singletons(container)]
     return _described(root, {id(instance): type(instance).__name__ for instance in made}, {})
 
 

@@ -16,7 +16,7 @@ from pico_celery_core.sensitive import MASK, is_sensitive
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
-_MOST_SHAPES: Final = 64
+_MAX_CACHED_SHAPES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Stub:
         shape = (len(args), *kwargs)
         added = self._added.get(shape)
         if added is None:
-            added = self._leaves_out(args, kwargs)
-            if len(self._added) < _MOST_SHAPES:
+            added = self._missing_defaults(args, kwargs)
+            if len(self._added) < _MAX_CACHED_SHAPES:
                 self._added[shape] = added
         positional, keywords = added
         return self._plain((*args, *positional), {**kwargs, **keywords})
@@ -85,7 +85,7 @@ class Stub:
         known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         return named + [(name if name in known else other, value) for name, value in kwargs.items()]
 
-    def _leaves_out(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+    def _missing_defaults(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         try:
             positional, keywords = bind(self.signature, args, kwargs)
         except TypeError as error:

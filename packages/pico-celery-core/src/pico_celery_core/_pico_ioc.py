@@ -105,7 +105,7 @@ def recipe(container: PicoContainer, key: Any) -> Recipe | None:
             return None
 
 
-def given(container: PicoContainer, key: Any) -> Any:
+def override_of(container: PicoContainer, key: Any) -> Any:
     """Return what was given as an override: an instance, or what makes one. None for what is not overridden."""
     bound = provider(container, key)
     overridden = inspect.isfunction(bound) and bound.__module__ == "pico_ioc.api"
@@ -128,7 +128,7 @@ def task_instances(container: PicoContainer) -> Any:
     return container._caches.for_scope(container.scopes, TASK_SCOPE)  # noqa: SLF001
 
 
-def peek_task_scope(container: PicoContainer, scope_id: Hashable) -> list[Any]:
+def task_scope_instances(container: PicoContainer, scope_id: Hashable) -> list[Any]:
     """Return a task scope's instances, in order of creation."""
     store = container._caches._by_scope.get(TASK_SCOPE, {}).get(scope_id)  # noqa: SLF001
     return [instance for _, instance in store.items()] if store else []
@@ -150,10 +150,10 @@ def singletons_by_key(container: PicoContainer) -> dict[Any, Any]:
 
 
 @contextmanager
-def cleaned_up(container: PicoContainer) -> Generator[None]:
+def without_cleanup_targets(container: PicoContainer) -> Generator[None]:
     """Have the container find nothing to clean up, and no lazy singletons, which it would make by looking at them."""
     store = container._caches._singleton  # noqa: SLF001
-    sleeping = [(key, instance) for key, instance in store.items() if behind(instance) is None]
+    sleeping = [(key, instance) for key, instance in store.items() if unwrap_proxy(instance) is None]
     for key, _ in sleeping:
         store.put(key, _ABSENT)
     vars(container)["_iterate_cleanup_targets"] = tuple
@@ -165,7 +165,7 @@ def cleaned_up(container: PicoContainer) -> Generator[None]:
             store.put(key, instance)
 
 
-def behind(instance: Any) -> Any:
+def unwrap_proxy(instance: Any) -> Any:
     """Return the object behind a proxy of pico-ioc's, or None for a lazy one that was not made yet."""
     if isinstance_of_proxy(instance):
         return object.__getattribute__(instance, "_target")

@@ -15,7 +15,7 @@ from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
 from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import attach
-from pico_celery_worker.tasks.compatibility import refuse_contradictions
+from pico_celery_worker.tasks.compatibility import check_compatibility
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
 from pico_celery_worker.tasks.task import AsyncTask, register
 
@@ -57,14 +57,14 @@ class PicoTaskRegistrar:
                 raise DuplicateTaskError(handler.spec.name, str(other), str(handler))
             if handler.key is handler.cls:  # rather than one of the interfaces that it is provided as
                 found[handler.spec.name] = handler
-        refuse_contradictions(self._container, found)
+        check_compatibility(self._container, found)
         if runtime_of(self._app) is not None:
             self._app.finalize()  # so that the tasks of the older container are there, and can make way
         singletons = AsyncSingletons(self._container)
         executors = []
         for name, handler in found.items():
             if self._app.finalized:
-                self._make_way(name, handler)
+                self._unregister_previous(name, handler)
             plan = Plan(self._container, handler.key, singletons)
             executors.append(Executor(self._container, self._app, handler, plan))
             register(self._app, executors[-1])
@@ -80,7 +80,7 @@ class PicoTaskRegistrar:
                     cls.__qualname__,
                 )
 
-    def _make_way(self, name: str, handler: Handler) -> None:
+    def _unregister_previous(self, name: str, handler: Handler) -> None:
         present = self._app.tasks.get(name)
         if present is None:
             return

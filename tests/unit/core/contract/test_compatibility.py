@@ -43,7 +43,7 @@ def received(stub, handler, call):
 def test_without_misfits_and_surplus_every_call_of_the_stub_fits_the_handler(stub, handler, call):
     assume(without_trap(message_signature(handler)))
     comparison = compare(message_signature(stub), message_signature(handler))
-    assume(not comparison.misfits and not comparison.surplus)
+    assume(not comparison.incompatibilities and not comparison.surplus)
 
     try:
         received(stub, handler, call)
@@ -60,7 +60,7 @@ def test_where_they_do_not_agree_no_call_of_the_stub_fits_the_handler(stub, hand
     assume(without_trap(message_signature(handler)))
     comparison = compare(message_signature(stub), message_signature(handler))
     assume(not comparison.agrees)
-    assume(not any("arrives as" in misfit.problem for misfit in comparison.misfits))
+    assume(not any("arrives as" in incompatibility.problem for incompatibility in comparison.incompatibilities))
 
     with suppress(TypeError):
         assert received(stub, handler, call) is None, "the stub refuses it"
@@ -74,7 +74,7 @@ def test_a_method_agrees_with_itself(method):
 
 
 @pytest.mark.parametrize(
-    ("stub", "handler", "misfits"),
+    ("stub", "handler", "incompatibilities"),
     [
         ("a, b", "a", ["(a, b) does not fit: too many positional arguments"]),
         ("a", "a, b", ["(a) does not fit: missing a required argument: 'b'"]),
@@ -86,14 +86,16 @@ def test_a_method_agrees_with_itself(method):
         ("*args", "*, a", ["() does not fit: missing a required keyword-only argument: 'a'"]),
     ],
 )
-def test_signatures_that_cannot_agree(stub, handler, misfits):
+def test_signatures_that_cannot_agree(stub, handler, incompatibilities):
     """Neither by position nor by keyword is there a call that fits both; a default is sent as well."""
     comparison = compare(signature(stub), signature(handler))
 
     assert not comparison.agrees
     # Python 3.12 words it differently from 3.11.
-    said = [str(misfit).replace("keyword-only ", "") for misfit in comparison.misfits]
-    assert said[: len(misfits)] == [misfit.replace("keyword-only ", "") for misfit in misfits]
+    said = [str(incompatibility).replace("keyword-only ", "") for incompatibility in comparison.incompatibilities]
+    assert said[: len(incompatibilities)] == [
+        incompatibility.replace("keyword-only ", "") for incompatibility in incompatibilities
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,14 +112,14 @@ def test_signatures_that_agree_only_for_some_calls(stub, handler, calls):
     comparison = compare(signature(stub), signature(handler))
 
     assert comparison.agrees
-    assert [misfit.call for misfit in comparison.misfits] == calls
+    assert [incompatibility.call for incompatibility in comparison.incompatibilities] == calls
 
 
 def test_arguments_that_change_places_do_not_fit():
     """The handler would run, and take one value for the other."""
     comparison = compare(signature("to, sender"), signature("sender, to"))
 
-    assert str(comparison.misfits[0]) == "(to, sender) does not fit: 'to' arrives as 'sender'"
+    assert str(comparison.incompatibilities[0]) == "(to, sender) does not fit: 'to' arrives as 'sender'"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_signatures_that_fit(stub, handler):
     comparison = compare(signature(stub), signature(handler))
 
     assert comparison.agrees
-    assert (comparison.misfits, comparison.surplus, comparison.differences) == ((), None, ())
+    assert (comparison.incompatibilities, comparison.surplus, comparison.differences) == ((), None, ())
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_stub_that_takes_anything_lets_pass_what_the_handler_refuses(stub, han
     comparison = compare(signature(stub), signature(handler))
 
     assert comparison.agrees
-    assert not comparison.misfits
+    assert not comparison.incompatibilities
     assert str(comparison.surplus).replace("positional-only ", "") == surplus
 
 

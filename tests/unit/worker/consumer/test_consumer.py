@@ -19,7 +19,7 @@ from pico_celery import task
 from pico_celery_worker.consumer import consumer as module
 from pico_celery_worker.consumer import request as request_module
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer, derive_consumer
-from pico_celery_worker.consumer.unacked import Deliveries
+from pico_celery_worker.consumer.unacked import UnackedMessages
 from pico_celery_worker.transports.redis import ReservingChannel
 from tests.unit.worker.requests import consumer_of, message_of, request_of
 
@@ -40,9 +40,9 @@ def make_app() -> Iterator[Callable[..., Celery]]:
 
 
 @pytest.fixture(autouse=True)
-def deliveries(monkeypatch) -> Deliveries:
-    own = Deliveries()
-    monkeypatch.setattr(module, "deliveries", own)
+def unacked_messages(monkeypatch) -> UnackedMessages:
+    own = UnackedMessages()
+    monkeypatch.setattr(module, "unacked_messages", own)
     return own
 
 
@@ -107,9 +107,9 @@ def test_after_a_reconnection_greenlets_take_as_many_messages_as_before(make_app
     assert app.conf.worker_enable_prefetch_count_reduction is fewer
 
 
-def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, deliveries, monkeypatch):
+def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, unacked_messages, monkeypatch):
     consumer_of(make_app(), kind=GreenConsumer)
-    assert deliveries.are_kept
+    assert unacked_messages.is_enabled
     monkeypatch.setattr(module, "most_connections", lambda: 2)
     consumer = consumer_of(make_app(), kind=GreenConsumer)
     busy, done = threading.Semaphore(0), threading.Event()
@@ -130,9 +130,9 @@ def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, deli
 
 
 @pytest.mark.parametrize("options", [{"kind": ReliableConsumer}, {"kind": GreenConsumer, "hub": object()}])
-def test_others_do_not(make_app, deliveries, options):
+def test_others_do_not(make_app, unacked_messages, options):
     consumer_of(make_app(), **options)
-    assert not deliveries.are_kept
+    assert not unacked_messages.is_enabled
 
 
 class RefusedError(Exception):
@@ -228,7 +228,7 @@ def test_a_users_step_that_needs_remote_control_gets_ours(make_app):
 
 
 @pytest.fixture
-def running(app, container, deliveries, monkeypatch) -> Iterator[Callable[[str], Any]]:
+def running(app, container, unacked_messages, monkeypatch) -> Iterator[Callable[[str], Any]]:
     """Let a task run, and return its request."""
 
     @component(scope="prototype")
@@ -243,7 +243,7 @@ def running(app, container, deliveries, monkeypatch) -> Iterator[Callable[[str],
     def plain() -> None: ...
 
     container(Tasks)
-    monkeypatch.setattr(request_module, "deliveries", deliveries)
+    monkeypatch.setattr(request_module, "unacked_messages", unacked_messages)
     state.reset_state()
 
     def run(name: str) -> Any:
@@ -312,12 +312,12 @@ class Lost:
 
 
 @pytest.fixture
-def lose(make_app, deliveries, monkeypatch) -> Callable[..., list[str]]:
+def lose(make_app, unacked_messages, monkeypatch) -> Callable[..., list[str]]:
     """Lose a consumer's connection, and return what happens, in its order."""
 
     def lose(*, kind: Any = GreenConsumer, **settings: Any) -> list[str]:
         log: list[str] = []
-        monkeypatch.setattr(deliveries, "hold", lambda channel: log.append("held"))
+        monkeypatch.setattr(unacked_messages, "detach", lambda channel: log.append("held"))
         consumer = consumer_of(make_app(worker_enable_prefetch_count_reduction=False, **settings), kind=kind)
         consumer.connection = Lost(log)
         consumer.on_connection_error_after_connected(ConnectionResetError())
@@ -333,11 +333,11 @@ def test_what_runs_is_held_before_its_connection_is_given_up(lose):
 
 
 @pytest.mark.parametrize("kind", [ReliableConsumer, GreenConsumer])
-def test_what_was_settled_is_remembered_beyond_a_lost_connection(lose, deliveries, kind):
-    deliveries.settled.note(("key",), False)
+def test_what_was_settled_is_remembered_beyond_a_lost_connection(lose, unacked_messages, kind):
+    unacked_messages.settled.note(("key",), False)
     with pytest.warns(PendingDeprecationWarning, match="late acknowledgement"):
         lose(kind=kind)
-    assert [*deliveries.settled._at_losses] == [("key",)]
+    assert [*unacked_messages.settled._at_losses] == [("key",)]
 
 
 def test_what_is_to_be_cancelled_is_not_held(lose):

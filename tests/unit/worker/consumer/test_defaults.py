@@ -11,9 +11,9 @@ from celery import Celery
 from kombu.utils import functional
 
 from pico_celery_worker.consumer.defaults import (
-    let_others_run_while_connecting,
     prepare_broker,
     prepare_result_backend,
+    use_patched_sleep_in_kombu,
 )
 
 REDIS = "redis://localhost:6379/0"
@@ -116,7 +116,7 @@ def test_who_tries_to_connect_again_waits_as_python_does_by_now(monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr(functional, "sleep", pytest.fail)
     monkeypatch.setattr(time, "sleep", slept.append)
-    let_others_run_while_connecting()
+    use_patched_sleep_in_kombu()
     # Nobody listens on this port.
     with kombu.Connection("redis://localhost:1") as connection, pytest.raises(connection.connection_errors):
         connection.ensure_connection(max_retries=1, interval_start=0.5, reraise_as_library_errors=False)

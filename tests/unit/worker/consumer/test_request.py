@@ -18,7 +18,7 @@ from pico_celery_core.sensitive import Sensitive
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer import request as module
 from pico_celery_worker.consumer.request import AsyncRequest
-from pico_celery_worker.consumer.unacked import Deliveries
+from pico_celery_worker.consumer.unacked import UnackedMessages
 from tests.unit.worker.requests import Channel, info_of, message_of, request_of
 
 
@@ -57,14 +57,14 @@ def killed(error: BaseException | None = None, *, wrapped: bool = True) -> Excep
 
 
 @pytest.fixture
-def deliveries(monkeypatch) -> Deliveries:
-    own = Deliveries()
-    monkeypatch.setattr(module, "deliveries", own)
+def unacked_messages(monkeypatch) -> UnackedMessages:
+    own = UnackedMessages()
+    monkeypatch.setattr(module, "unacked_messages", own)
     return own
 
 
 @pytest.fixture
-def make(app, container, deliveries):
+def make(app, container, unacked_messages):
     """Make a request, of which the pool has told that it runs."""
     container(Tasks)
     state.reset_state()
@@ -98,7 +98,7 @@ def test_it_is_what_async_tasks_are_received_with(app, container):
 def test_a_renewed_request_is_that_of_the_new_delivery(make):
     request = make()
     old, new = request.message, message_of("late", request.id)
-    request.renew(new, new.ack_log_error, new.reject_log_error)
+    request.rebind(new, new.ack_log_error, new.reject_log_error)
     assert request.message is new
     assert (request.on_ack, request.on_reject) == (new.ack_log_error, new.reject_log_error)
     request.acknowledge()
@@ -108,7 +108,7 @@ def test_a_renewed_request_is_that_of_the_new_delivery(make):
 def test_a_renewed_request_rejects_the_new_delivery(make):
     request = make()
     old, new = request.message, message_of("late", request.id)
-    request.renew(new, new.ack_log_error, new.reject_log_error)
+    request.rebind(new, new.ack_log_error, new.reject_log_error)
     request.reject(requeue=True)
     assert (old.channel.answers, new.channel.answers) == ([], ["requeued"])
 
@@ -142,8 +142,8 @@ def test_a_message_is_rejected(make, requeue, answer):
 
 
 @pytest.mark.parametrize("requeue", [None, False, True])
-def test_what_cannot_be_answered_is_not_answered(make, deliveries, requeue):
-    deliveries.keep()
+def test_what_cannot_be_answered_is_not_answered(make, unacked_messages, requeue):
+    unacked_messages.enable()
     request = make()
     request.message.channel.is_open = False
     if requeue is None:

@@ -17,12 +17,12 @@ from pico_celery import task
 from pico_celery_worker.consumer import request as request_module
 from pico_celery_worker.consumer import unacked as module
 from pico_celery_worker.consumer.unacked import (
-    Deliveries,
     Settled,
+    UnackedMessages,
+    channel_is_closed,
     identity,
-    is_cut_off,
     is_of_redis,
-    keeps_messages,
+    settles_at_once,
     strategy,
     was_redelivered,
 )
@@ -67,16 +67,16 @@ class RedisChannel(Channel):
 
 
 @pytest.fixture
-def deliveries(monkeypatch) -> Deliveries:
-    own = Deliveries()
-    own.keep()
-    monkeypatch.setattr(module, "deliveries", own)
-    monkeypatch.setattr(request_module, "deliveries", own)
+def unacked_messages(monkeypatch) -> UnackedMessages:
+    own = UnackedMessages()
+    own.enable()
+    monkeypatch.setattr(module, "unacked_messages", own)
+    monkeypatch.setattr(request_module, "unacked_messages", own)
     return own
 
 
 @pytest.fixture
-def run(app, container, deliveries):
+def run(app, container, unacked_messages):
     """Make a request that runs, of a message from Redis or, by another channel, from RabbitMQ."""
     container(Tasks)
     state.reset_state()
@@ -105,8 +105,10 @@ def again(message: Any, channel: Any = None, **headers: Any) -> Any:
     return delivered
 
 
-def take_over(deliveries: Deliveries, message: Any) -> bool:
-    return deliveries.take_over(message, message.ack_log_error, message.reject_log_error, (ConnectionError,))
+def claim_redelivered(unacked_messages: UnackedMessages, message: Any) -> bool:
+    return unacked_messages.claim_redelivered(
+        message, message.ack_log_error, message.reject_log_error, (ConnectionError,)
+    )
 
 
 def unacked(channel: RedisChannel) -> set[str]:
@@ -115,39 +117,39 @@ def unacked(channel: RedisChannel) -> set[str]:
 
 
 def test_without_greenlets_messages_are_answered_as_celery_does(run):
-    own = Deliveries()
+    own = UnackedMessages()
     request = run()
     request.message.channel.is_open = False
     given: list[Any] = []
-    own.answer(request, None, lambda: given.append(1))
+    own.settle(request, None, lambda: given.append(1))
     assert given == [1]
-    assert own.answers == {}
+    assert own.pending == {}
 
 
-def test_an_answer_is_given_once(run, deliveries):
+def test_an_answer_is_given_once(run, unacked_messages):
     request = run()
     request.acknowledge()
     assert request.message.channel.answers == ["acknowledged"]
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
 @pytest.mark.parametrize("requeue", [None, False, True])
-def test_what_redis_could_not_be_told_is_noted(run, deliveries, requeue):
+def test_what_redis_could_not_be_told_is_noted(run, unacked_messages, requeue):
     request = run(RedisChannel())
     request.message.channel.is_broken = True
     settle(request, requeue)
-    [(key, answer)] = deliveries.answers.items()
+    [(key, answer)] = unacked_messages.pending.items()
     assert key == identity(request.message)
     assert (answer.message, answer.requeue) == (request.message, requeue)
 
 
 @pytest.mark.parametrize("requeue", [None, False, True])
-def test_what_rabbitmq_could_not_be_told_waits_for_no_connection(run, deliveries, requeue):
+def test_what_rabbitmq_could_not_be_told_waits_for_no_connection(run, unacked_messages, requeue):
     request = run()
     request.message.channel.is_broken = True
     settle(request, requeue)
     assert request.acknowledged
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
 def settle(request: Any, requeue: bool | None) -> None:
@@ -157,53 +159,53 @@ def settle(request: Any, requeue: bool | None) -> None:
         request.reject(requeue)
 
 
-def test_nothing_is_told_by_a_connection_that_is_given_up(run, deliveries):
+def test_nothing_is_told_by_a_connection_that_is_given_up(run, unacked_messages):
     request = run(RedisChannel())
     request.message.channel.closed = True
     given: list[Any] = []
-    deliveries.answer(request, None, lambda: given.append(1))
+    unacked_messages.settle(request, None, lambda: given.append(1))
     assert given == []
-    assert len(deliveries.answers) == 1
+    assert len(unacked_messages.pending) == 1
 
 
-def test_what_was_answered_while_there_was_no_connection_is_not_answered_again(run, deliveries):
+def test_what_was_answered_while_there_was_no_connection_is_not_answered_again(run, unacked_messages):
     request = run(RedisChannel())
     request.message.channel.closed = True
     request.acknowledge()
     following = RedisChannel()
     request.message.channel = following
-    deliveries.catch_up()
+    unacked_messages.flush()
     request.reject(requeue=True)
     assert following.answers == ["acknowledged"]
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
 @pytest.mark.parametrize(("requeue", "answer"), [(None, "acknowledged"), (False, "rejected"), (True, "requeued")])
-def test_redis_is_told_as_soon_as_there_is_a_connection(run, deliveries, requeue, answer):
+def test_redis_is_told_as_soon_as_there_is_a_connection(run, unacked_messages, requeue, answer):
     request = run(RedisChannel())
     old = request.message.channel
     old.is_broken = True
     settle(request, requeue)
-    deliveries.hold()
+    unacked_messages.detach()
     old.closed = True
-    deliveries.catch_up()
-    assert len(deliveries.answers) == 1
+    unacked_messages.flush()
+    assert len(unacked_messages.pending) == 1
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert following.answers == [answer]
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
     assert unacked(following) == set()
 
 
-def test_what_redis_refuses_to_hear_is_told_later(run, deliveries, monkeypatch, caplog):
+def test_what_redis_refuses_to_hear_is_told_later(run, unacked_messages, monkeypatch, caplog):
     request = run(RedisChannel())
     message = request.message
     monkeypatch.setattr(message.channel, "_answer", refuse)
     request.acknowledge()
     assert request.acknowledged
-    assert f"The broker refuses what is said about task late[{request.id}]" in caplog.text
+    assert f"Could not settle the message of task late[{request.id}]" in caplog.text
     monkeypatch.undo()
-    deliveries.catch_up()
+    unacked_messages.flush()
     assert message.channel.answers == ["acknowledged"]
 
 
@@ -211,27 +213,27 @@ def refuse(_: str) -> None:
     raise redis.ResponseError("READONLY")
 
 
-def test_what_cannot_be_told_even_then_stays_noted(run, deliveries):
+def test_what_cannot_be_told_even_then_stays_noted(run, unacked_messages):
     request = run(RedisChannel())
     request.message.channel.is_broken = True
     request.acknowledge()
     with pytest.raises(ConnectionResetError):
-        deliveries.catch_up()
-    assert len(deliveries.answers) == 1
+        unacked_messages.flush()
+    assert len(unacked_messages.pending) == 1
     request.message.channel.is_broken = False
-    deliveries.catch_up()
+    unacked_messages.flush()
     assert request.message.channel.answers == ["acknowledged"]
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
-def test_what_runs_is_not_given_back_with_the_channel(run, deliveries):
+def test_what_runs_is_not_given_back_with_the_channel(run, unacked_messages):
     channel = RedisChannel()
     running, waiting = run(channel), message_of("late", channel=channel)
     channel.qos.append(waiting, waiting.delivery_tag)
-    deliveries.hold(channel)
+    unacked_messages.detach(channel)
     assert unacked(channel) == set()
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert running.message.channel is following
     assert unacked(following) == {running.message.delivery_tag}
     assert following.qos.restored == [waiting.delivery_tag]
@@ -239,61 +241,61 @@ def test_what_runs_is_not_given_back_with_the_channel(run, deliveries):
     assert (channel.answers, following.answers) == ([], ["acknowledged"])
 
 
-def test_what_has_ended_and_could_not_say_so_is_given_back(run, deliveries):
+def test_what_has_ended_and_could_not_say_so_is_given_back(run, unacked_messages):
     """A plain task's request knows nothing of answers."""
     channel = RedisChannel()
     request = run(channel)
-    deliveries.hold(channel)
+    unacked_messages.detach(channel)
     state.reset_state()  # it has ended
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert following.qos.restored == [request.message.delivery_tag]
     assert unacked(following) == set()
-    assert deliveries._waiting == []
+    assert unacked_messages._waiting == []
 
 
-def test_what_has_been_answered_is_not_held(run, deliveries):
+def test_what_has_been_answered_is_not_held(run, unacked_messages):
     channel = RedisChannel()
     request = run(channel)
     request.acknowledge()
-    deliveries.hold()
+    unacked_messages.detach()
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert request.message.channel is channel
     assert unacked(following) == set()
 
 
-def test_what_ends_between_two_connections_is_told_by_the_next(run, deliveries):
+def test_what_ends_between_two_connections_is_told_by_the_next(run, unacked_messages):
     channel = RedisChannel()
     request = run(channel)
-    deliveries.hold()
+    unacked_messages.detach()
     channel.closed = True
     request.acknowledge()
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert following.answers == ["acknowledged"]
     assert unacked(following) == set()
 
 
-def test_messages_of_rabbitmq_are_not_held(run, deliveries):
+def test_messages_of_rabbitmq_are_not_held(run, unacked_messages):
     request = run()
-    deliveries.hold()
+    unacked_messages.detach()
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert request.message.channel is not following
-    assert deliveries._held == []
+    assert unacked_messages._held == []
 
 
-def test_a_connection_that_is_lost_while_messages_are_resumed_leaves_the_rest_for_the_next(run, deliveries):
+def test_a_connection_that_is_lost_while_messages_are_resumed_leaves_the_rest_for_the_next(run, unacked_messages):
     channel = RedisChannel()
     first, second = run(channel), run(channel)
-    deliveries.hold()
+    unacked_messages.detach()
     failing = RedisChannel()
     failing.qos.append = fail
     with pytest.raises(ConnectionResetError):
-        deliveries.resume(failing)
+        unacked_messages.reattach(failing)
     following = RedisChannel()
-    deliveries.resume(following)
+    unacked_messages.reattach(following)
     assert unacked(following) == {first.message.delivery_tag, second.message.delivery_tag}
 
 
@@ -301,68 +303,68 @@ def fail(*_: Any) -> None:
     raise ConnectionResetError("lost again")
 
 
-def test_a_running_task_takes_the_new_delivery_for_its_own(run, deliveries, caplog):
+def test_a_running_task_takes_the_new_delivery_for_its_own(run, unacked_messages, caplog):
     caplog.set_level(logging.INFO, module.logger.name)
     request = run()
     old, new = request.message, again(request.message)
-    assert take_over(deliveries, new)
+    assert claim_redelivered(unacked_messages, new)
     assert request.message is new
     assert new.channel.answers == []
-    assert f"Task late[{request.id}] was delivered again while it runs: it goes on" in caplog.text
+    assert f"Task late[{request.id}] was redelivered while it runs: the running execution goes on" in caplog.text
     request.acknowledge()
     assert (old.channel.answers, new.channel.answers) == ([], ["acknowledged"])
 
 
 @pytest.mark.parametrize(("requeue", "answer"), [(None, "acknowledged"), (False, "rejected")])
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_task_that_was_answered_meanwhile_is_not_run_again(run, deliveries, requeue, answer, runs):
+def test_a_task_that_was_answered_meanwhile_is_not_run_again(run, unacked_messages, requeue, answer, runs):
     request = run()
     if not runs:
         state.task_ready(request)
     request.message.channel.is_open = False
     settle(request, requeue)
     new = again(request.message)
-    assert take_over(deliveries, new)
+    assert claim_redelivered(unacked_messages, new)
     assert new.channel.answers == [answer]
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_task_that_was_put_back_is_run_again(run, deliveries, runs):
+def test_a_task_that_was_put_back_is_run_again(run, unacked_messages, runs):
     request = run()
     if not runs:
         state.task_ready(request)
     request.message.channel.is_open = False
     request.reject(requeue=True)
     new = again(request.message)
-    assert not take_over(deliveries, new)
+    assert not claim_redelivered(unacked_messages, new)
     assert new.channel.answers == []
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
 @pytest.mark.parametrize("channel", [Channel, RedisChannel])
 @pytest.mark.parametrize("requeue", [None, False])
 @pytest.mark.parametrize("keeps", [True, False])
-def test_an_answer_that_was_lost_on_its_way_is_given_again(run, deliveries, channel, requeue, keeps):
+def test_an_answer_that_was_lost_on_its_way_is_given_again(run, unacked_messages, channel, requeue, keeps):
     """RabbitMQ never got it, or another worker had Redis give the message out again before it came."""
-    deliveries.are_kept = keeps
+    unacked_messages.is_enabled = keeps
     request = run(channel())
     state.task_ready(request)
     settle(request, requeue)
     given = request.message.channel.answers
     assert given == ["acknowledged" if requeue is None else "rejected"]
     new = again(request.message, channel())
-    assert take_over(deliveries, new)
+    assert claim_redelivered(unacked_messages, new)
     assert new.channel.answers == given
 
 
-def test_what_was_settled_is_remembered_for_a_while(run, deliveries, monkeypatch):
+def test_what_was_settled_is_remembered_for_a_while(run, unacked_messages, monkeypatch):
     request = run()
     state.task_ready(request)
     request.acknowledge()
     later = time.monotonic() + module._LONGEST_MEMORY + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert not take_over(deliveries, again(request.message))
+    assert not claim_redelivered(unacked_messages, again(request.message))
 
 
 def test_only_so_much_is_remembered(monkeypatch):
@@ -394,29 +396,31 @@ def test_what_was_settled_before_a_loss_is_remembered_whatever_follows(monkeypat
     assert settled._at_losses == {}
 
 
-def test_a_running_task_that_was_acknowledged_has_its_new_delivery_acknowledged(run, deliveries, caplog):
+def test_a_running_task_that_was_acknowledged_has_its_new_delivery_acknowledged(run, unacked_messages, caplog):
     caplog.set_level(logging.INFO, module.logger.name)
     request = run()
     request.acknowledge()
     new = again(request.message)
-    assert take_over(deliveries, new)
-    assert f"Task late[{request.id}] was delivered again after it had run: it is not run again" in caplog.text
+    assert claim_redelivered(unacked_messages, new)
+    assert (
+        f"Task late[{request.id}] was redelivered after it had ended: settled without running it again" in caplog.text
+    )
     assert new.channel.answers == ["acknowledged"]
     assert request.message is not new
 
 
-def test_a_request_that_cannot_be_renewed_is_run_again(run, deliveries):
+def test_a_request_that_cannot_be_renewed_is_run_again(run, unacked_messages):
     request = run()
-    request.renew = None
-    assert not take_over(deliveries, again(request.message))
+    request.rebind = None
+    assert not claim_redelivered(unacked_messages, again(request.message))
 
 
 @pytest.mark.parametrize("other", [{"id": "another"}, {"retries": 1}, {"replaced_task_nesting": 1}])
-def test_another_execution_is_run(run, deliveries, other):
+def test_another_execution_is_run(run, unacked_messages, other):
     request = run()
     new = again(request.message)
     new.headers.update(other)
-    assert not take_over(deliveries, new)
+    assert not claim_redelivered(unacked_messages, new)
     assert request.message is not new
 
 
@@ -452,9 +456,9 @@ def test_brokers_say_in_two_places_that_a_message_was_delivered_before(headers, 
 
 
 def test_only_greenlets_keep_messages(app):
-    assert keeps_messages(consumer_of(app))
-    assert not keeps_messages(consumer_of(app, is_green=False))
-    assert not keeps_messages(consumer_of(app, hub=object()))
+    assert settles_at_once(consumer_of(app))
+    assert not settles_at_once(consumer_of(app, is_green=False))
+    assert not settles_at_once(consumer_of(app, hub=object()))
 
 
 def receive(app: Any, consumer: Any, message: Any) -> None:
@@ -498,7 +502,7 @@ def test_a_copy_of_what_runs_is_received_where_the_broker_has_not_delivered_it_b
 
 
 def test_without_greenlets_a_message_is_received_again(app, run, monkeypatch):
-    monkeypatch.setattr(module, "deliveries", Deliveries())
+    monkeypatch.setattr(module, "unacked_messages", UnackedMessages())
     consumer = consumer_of(app, is_green=False)
     receive(app, consumer, again(run().message))
     assert len(consumer.requests) == 1
@@ -544,54 +548,54 @@ def accept(app: Any, message: Any) -> Any:
     return request
 
 
-def test_redis_goes_on_keeping_what_runs(app, run, deliveries, redis_url, client):
+def test_redis_goes_on_keeping_what_runs(app, run, unacked_messages, redis_url, client):
     run()
     state.reset_state()
     reader = Reader(redis_url, "errands")
     reader.send()
     request = accept(app, reader.take())
     assert is_of_redis(request.message)
-    assert not is_cut_off(request.message)
-    deliveries.hold()
+    assert not channel_is_closed(request.message)
+    unacked_messages.detach()
     reader.lose()
-    assert is_cut_off(request.message)
+    assert channel_is_closed(request.message)
     assert (client.hkeys("unacked"), client.llen("errands")) == ([request.message.delivery_tag], 0)
     following = Reader(redis_url, "errands")
-    deliveries.resume(following.channel)
-    assert not is_cut_off(request.message)
+    unacked_messages.reattach(following.channel)
+    assert not channel_is_closed(request.message)
     request.acknowledge()
     assert request.message.acknowledged
     assert (client.hkeys("unacked"), client.llen("errands")) == ([], 0)
     following.connection.release()
 
 
-def test_redis_hears_later_of_what_has_ended_meanwhile(app, run, deliveries, redis_url, client):
+def test_redis_hears_later_of_what_has_ended_meanwhile(app, run, unacked_messages, redis_url, client):
     run()
     state.reset_state()
     reader = Reader(redis_url, "errands")
     reader.send()
     request = accept(app, reader.take())
-    deliveries.hold()
+    unacked_messages.detach()
     reader.lose()
     request.acknowledge()
     assert client.hlen("unacked") == 1
     following = Reader(redis_url, "errands")
-    deliveries.resume(following.channel)
+    unacked_messages.reattach(following.channel)
     assert (client.hlen("unacked"), client.llen("errands")) == (0, 0)
     following.connection.release()
 
 
-def test_redis_gets_back_what_has_not_begun_when_it_is_there_again(app, run, deliveries, redis_url, client):
+def test_redis_gets_back_what_has_not_begun_when_it_is_there_again(app, run, unacked_messages, redis_url, client):
     run()
     state.reset_state()
     reader = Reader(redis_url, "errands")
     reader.send()
     waiting = reader.take()
-    deliveries.hold(reader.channel)
+    unacked_messages.detach(reader.channel)
     reader.lose()
     assert (client.hkeys("unacked"), client.llen("errands")) == ([waiting.delivery_tag], 0)
     following = Reader(redis_url, "errands")
-    deliveries.resume(following.channel)
+    unacked_messages.reattach(following.channel)
     assert (client.hlen("unacked"), client.llen("errands")) == (0, 1)
     following.connection.release()
 
@@ -608,7 +612,7 @@ def test_kombu_gives_back_what_is_not_held(app, run, redis_url, client):
 
 
 @pytest.mark.services
-def test_rabbitmq_delivers_again_what_runs(app, run, deliveries):
+def test_rabbitmq_delivers_again_what_runs(app, run, unacked_messages):
     run()
     state.reset_state()
     with services.rabbitmq_queue() as queue:
@@ -616,14 +620,14 @@ def test_rabbitmq_delivers_again_what_runs(app, run, deliveries):
         reader.send()
         request = accept(app, reader.take())
         assert not is_of_redis(request.message)
-        assert not is_cut_off(request.message)
-        deliveries.hold()
+        assert not channel_is_closed(request.message)
+        unacked_messages.detach()
         reader.lose()
-        assert is_cut_off(request.message)
+        assert channel_is_closed(request.message)
         following = Reader(services.rabbitmq_url(), queue)
         message = following.take()
         assert was_redelivered(message)
-        assert take_over(deliveries, message)
+        assert claim_redelivered(unacked_messages, message)
         request.acknowledge()
         assert message.acknowledged
         assert following.queue(following.channel).queue_declare(passive=True).message_count == 0

@@ -20,7 +20,7 @@ from pico_ioc import component
 from pico_celery_core.decorators import task
 from pico_celery_worker.consumer.consumer import ReliableConsumer
 from pico_celery_worker.consumer.validation import rejecting_malformed
-from pico_celery_worker.loop import close_host
+from pico_celery_worker.loop import close_runner
 from pico_celery_worker.pools.job import TaskJob
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.messages import content_types, encodings, headers, payloads
@@ -122,7 +122,7 @@ def worker() -> Iterator[Worker]:
     app.set_current()
     yield Worker(app)
     app.close()
-    close_host()
+    close_runner()
 
 
 def test_a_message_as_celery_sends_it_runs_the_task(worker: Worker) -> None:

@@ -16,10 +16,10 @@ from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel
 
 from pico_celery_worker.consumer import visibility as redelivery
-from pico_celery_worker.consumer.unacked import Answer, Deliveries
+from pico_celery_worker.consumer.unacked import PendingSettlement, UnackedMessages
 from pico_celery_worker.consumer.visibility import VisibilityStep
-from pico_celery_worker.loop.thread import ThreadHost
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.loop.thread import ThreadRunner
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 from pico_celery_worker.transports import with_reliable_transport
 from tests.servers import free_port
 from tests.unit.worker.requests import message_of
@@ -34,8 +34,8 @@ class Threads:
     def __init__(self) -> None:
         self.started: list[Any] = []
 
-    def native(self) -> Native:
-        return ThreadHost.native()._replace(start_thread=lambda function, _: self.started.append(function))
+    def native(self) -> UnpatchedThreading:
+        return ThreadRunner.native()._replace(start_thread=lambda function, _: self.started.append(function))
 
 
 class Parent:
@@ -96,16 +96,16 @@ def client(redis_url) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def deliveries(monkeypatch) -> Deliveries:
-    own = Deliveries()
-    monkeypatch.setattr(redelivery, "deliveries", own)
+def unacked_messages(monkeypatch) -> UnackedMessages:
+    own = UnackedMessages()
+    monkeypatch.setattr(redelivery, "unacked_messages", own)
     return own
 
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch) -> Threads:
     own = Threads()
-    monkeypatch.setattr(redelivery, "host_class", lambda: own)
+    monkeypatch.setattr(redelivery, "runner_class", lambda: own)
     return own
 
 
@@ -178,27 +178,27 @@ def test_it_is_looked_again_and_again(make_parent):
     assert len(parent.entries()) == 1
 
 
-def test_what_was_held_goes_on_with_the_new_connection(make_parent, deliveries, monkeypatch):
+def test_what_was_held_goes_on_with_the_new_connection(make_parent, unacked_messages, monkeypatch):
     resumed: list[Any] = []
-    monkeypatch.setattr(deliveries, "resume", resumed.append)
+    monkeypatch.setattr(unacked_messages, "reattach", resumed.append)
     parent = make_parent()
     started(parent)
     assert resumed == [parent.task_consumer.channel]
 
 
-def test_what_could_not_be_told_is_caught_up_on(make_parent, deliveries, client):
+def test_what_could_not_be_told_is_caught_up_on(make_parent, unacked_messages, client):
     parent = make_parent()
     parent.send()
     message = parent.take()
     started(parent)
-    deliveries.answers["key",] = Answer(message)
+    unacked_messages.pending["key",] = PendingSettlement(message)
     assert client.hlen("unacked") == 1
     parent.look()
     assert client.hlen("unacked") == 0
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
-def test_what_still_cannot_be_told_waits_for_the_next_time(make_parent, deliveries, caplog):
+def test_what_still_cannot_be_told_waits_for_the_next_time(make_parent, unacked_messages, caplog):
     caplog.set_level(logging.DEBUG, redelivery.logger.name)
     parent = make_parent()
     parent.send()
@@ -209,21 +209,21 @@ def test_what_still_cannot_be_told_waits_for_the_next_time(make_parent, deliveri
         raise redis.ConnectionError("lost")
 
     message.channel.basic_ack = fail
-    deliveries.answers["key",] = Answer(message)
+    unacked_messages.pending["key",] = PendingSettlement(message)
     parent.look()
-    assert len(deliveries.answers) == 1
+    assert len(unacked_messages.pending) == 1
     assert "Messages are still to be looked after: " in caplog.text
     del message.channel.basic_ack
     parent.look()
-    assert deliveries.answers == {}
+    assert unacked_messages.pending == {}
 
 
-def test_an_error_of_ours_is_not_hidden(make_parent, deliveries, monkeypatch):
+def test_an_error_of_ours_is_not_hidden(make_parent, unacked_messages, monkeypatch):
     parent = make_parent()
     started(parent)
     message = message_of("x", channel=parent.task_consumer.channel)
     message.ack()
-    deliveries.answers["key",] = Answer(message)
+    unacked_messages.pending["key",] = PendingSettlement(message)
     with pytest.raises(message.MessageStateError):
         parent.look()
 
@@ -258,9 +258,9 @@ def prefork() -> Any:
 
 
 @pytest.mark.parametrize("options", [{"is_green": False}, {"hub": object()}, {"pool": prefork()}])
-def test_other_workers_only_say_that_they_live(make_parent, deliveries, client, monkeypatch, options):
-    monkeypatch.setattr(deliveries, "resume", pytest.fail)
-    monkeypatch.setattr(deliveries, "catch_up", pytest.fail)
+def test_other_workers_only_say_that_they_live(make_parent, unacked_messages, client, monkeypatch, options):
+    monkeypatch.setattr(unacked_messages, "reattach", pytest.fail)
+    monkeypatch.setattr(unacked_messages, "flush", pytest.fail)
     parent = make_parent(**options)
     parent.send()
     tag = parent.take().delivery_tag
@@ -281,8 +281,8 @@ def test_a_worker_that_forks_has_no_thread(make_parent, threads):
 
 def test_a_thread_renews_until_the_worker_has_stopped(make_parent, monkeypatch, client):
     ended = threading.Event()
-    native = ThreadHost.native()._replace(close_hub=ended.set)
-    monkeypatch.setattr(redelivery, "host_class", lambda: SimpleNamespace(native=lambda: native))
+    native = ThreadRunner.native()._replace(close_hub=ended.set)
+    monkeypatch.setattr(redelivery, "runner_class", lambda: SimpleNamespace(native=lambda: native))
     parent = make_parent(unacked_restore_interval=0.05)
     parent.send()
     tag = parent.take().delivery_tag
@@ -306,8 +306,8 @@ def test_a_process_ends_after_its_thread(make_parent, monkeypatch):
         time.sleep(0.2)
         order.append("thread")
 
-    native = ThreadHost.native()._replace(close_hub=close_hub)
-    monkeypatch.setattr(redelivery, "host_class", lambda: SimpleNamespace(native=lambda: native))
+    native = ThreadRunner.native()._replace(close_hub=close_hub)
+    monkeypatch.setattr(redelivery, "runner_class", lambda: SimpleNamespace(native=lambda: native))
     step = started(make_parent(unacked_restore_interval=0.05))
     eventually(lambda: step._renewal._client is not None)
     [wait] = leave
@@ -363,8 +363,8 @@ def test_renewal_waits_for_redis_no_longer_than_until_the_next_time(make_parent)
     assert parent.connection.transport_options["socket_timeout"] == 60
 
 
-def test_other_brokers_are_left_alone(make_parent, deliveries, monkeypatch):
-    monkeypatch.setattr(deliveries, "resume", pytest.fail)
+def test_other_brokers_are_left_alone(make_parent, unacked_messages, monkeypatch):
+    monkeypatch.setattr(unacked_messages, "reattach", pytest.fail)
     parent = make_parent("memory://")
     started(parent).stop(parent)
     assert parent.entries() == []

@@ -142,7 +142,7 @@ async def test_each_hook_runs_once_after_a_soft_time_limit(run):
     assert run.journal.lines == [*MADE, "waiting", *CLEANED]
 
 
-@pytest.mark.parametrize("by", ["interruption", "asyncio"])
+@pytest.mark.parametrize("by", ["cancel_scope", "asyncio"])
 async def test_each_hook_runs_once_after_a_cancellation(run, by):
     execution = run("scope.run", "wait")
     running = asyncio.create_task(execution.run())
@@ -150,7 +150,7 @@ async def test_each_hook_runs_once_after_a_cancellation(run, by):
     if by == "asyncio":
         running.cancel()
     else:
-        execution.interruption.cancel()
+        execution.cancel_scope.cancel()
     with pytest.raises((asyncio.CancelledError, RuntimeError)):
         await running
     assert run.journal.lines == [*MADE, "waiting", *CLEANED]

@@ -10,7 +10,7 @@ import pytest
 
 from pico_celery_worker.lifecycle import blocked
 from pico_celery_worker.lifecycle.blocked import BlockedExit
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 
@@ -24,7 +24,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.watch: Callable[[], Any] | None = None
-        self.native = Native(self._start, threading.get_ident, self._sleep)
+        self.native = UnpatchedThreading(self._start, threading.get_ident, self._sleep)
         self.looks = 0
 
     def _start(self, function: Callable[[], Any], arguments: tuple[()]) -> None:

@@ -15,13 +15,13 @@ from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery import task
 from pico_celery.errors import ContainerClosedError
-from pico_celery_worker import loop as hosts
+from pico_celery_worker import loop
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
 from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle import worker as lifecycle
 from pico_celery_worker.lifecycle.worker import POOLS, WorkerStep, attach
-from pico_celery_worker.loop import close_host, current_host
+from pico_celery_worker.loop import close_runner, current_runner
 from pico_celery_worker.pools.gevent import TaskPool
 from pico_celery_worker.tasks.runtime import Runtime
 from tests.unit.worker.applications import application
@@ -86,7 +86,7 @@ def make() -> Iterator[Callable[..., Worker]]:
         assert not [receiver for receiver in signal.receivers or () if "WorkerStep" in repr(receiver)]
     for app in apps:
         app.close()
-    close_host()
+    close_runner()
 
 
 @pytest.fixture(autouse=True)
@@ -109,10 +109,10 @@ def test_what_tasks_need_is_made_before_the_first_and_closed_after_the_last(make
     assert log == []
     step.start(worker)
     assert log == ["made", "opened"]
-    assert current_host().lag is not None
+    assert current_runner().lag is not None
     step.stop(worker)
     assert log == ["made", "opened", "closed"]
-    assert hosts._host is None
+    assert loop._runner is None
 
 
 def test_a_worker_that_is_terminated_closes_its_container_too(make):
@@ -138,7 +138,7 @@ def test_without_a_limit_the_loop_is_not_watched(make):
     worker = make(settings={"pico_loop_lag_warning": 0})
     step = worker.step()
     step.start(worker)
-    assert current_host().lag is None
+    assert current_runner().lag is None
     assert step.info(worker)["pico_celery"]["loop_lag"] is None
     step.stop(worker)
 
@@ -160,7 +160,7 @@ def test_a_worker_whose_tasks_cannot_be_made_does_not_start(make, monkeypatch, c
     with pytest.raises(OSError, match="no disk"):
         step.start(worker)
     assert "The worker cannot start: no disk" in caplog.text
-    assert hosts._host is None
+    assert loop._runner is None
 
 
 def fail_to_prepare(step: Any) -> None:
@@ -182,7 +182,7 @@ def test_a_container_that_cannot_be_closed_is_logged(make, monkeypatch, caplog):
     monkeypatch.setattr(lifecycle, "close", fail)
     step.stop(worker)
     assert "Closing the container failed" in caplog.text
-    assert hosts._host is None
+    assert loop._runner is None
 
 
 def test_in_a_prefork_worker_each_child_makes_its_own(make):
@@ -191,7 +191,7 @@ def test_in_a_prefork_worker_each_child_makes_its_own(make):
     step.start(worker)
     assert log == []
     assert step.info(worker) == {}
-    assert hosts._host is None
+    assert loop._runner is None
     signals.worker_process_init.send(sender=None)
     assert log == ["made", "opened"]
     signals.worker_process_shutdown.send(sender=None)
@@ -205,7 +205,7 @@ def test_a_prefork_child_that_cannot_make_what_tasks_need_lives(make, monkeypatc
     step.start(worker)
     fail_to_prepare(step)
     step._open()
-    assert "This process cannot make what its tasks need, and tries again with each: no disk" in caplog.text
+    assert "Could not create the singletons that tasks depend on; retrying with each task: no disk" in caplog.text
     step.stop(worker)
 
 

@@ -20,20 +20,20 @@ from celery.exceptions import SoftTimeLimitExceeded
 from gevent.event import Event
 
 from pico_celery_worker import run_blocking
-from pico_celery_worker.loop import close_host, current_host, host_class
-from pico_celery_worker.loop.cancellation import Interruption
-from pico_celery_worker.loop.gevent import GeventHost
+from pico_celery_worker.loop import close_runner, current_runner, runner_class
+from pico_celery_worker.loop.cancellation import CancelScope
+from pico_celery_worker.loop.gevent import GeventRunner
 
 _variable: ContextVar[str] = ContextVar("variable", default="unset")
 
 
 @contextlib.contextmanager
-def _host() -> Iterator[GeventHost]:
-    host = GeventHost()
+def _runner() -> Iterator[GeventRunner]:
+    runner = GeventRunner()
     try:
-        yield host
+        yield runner
     finally:
-        host.close()
+        runner.close()
 
 
 async def _forever() -> None:
@@ -45,7 +45,7 @@ async def _give(value: Any) -> Any:
     return value
 
 
-def _park(host: GeventHost) -> None:
+def _park(runner: GeventRunner) -> None:
     """Start a greenlet that waits for a coroutine that waits, until the loop is parked."""
     reached = Event()
 
@@ -55,7 +55,7 @@ def _park(host: GeventHost) -> None:
 
     def run() -> None:
         with contextlib.suppress(asyncio.CancelledError):
-            host.run(wait())
+            runner.run(wait())
 
     gevent.spawn(run)
     reached.wait()
@@ -63,32 +63,32 @@ def _park(host: GeventHost) -> None:
 
 
 def a_patched_process_has_one_host_which_is_gevents() -> None:
-    assert host_class() is GeventHost
-    first = current_host()
-    assert first is current_host()
-    close_host()
-    second = current_host()
+    assert runner_class() is GeventRunner
+    first = current_runner()
+    assert first is current_runner()
+    close_runner()
+    second = current_runner()
     assert second is not first
     assert second.run(_give(3)) == 3
-    close_host()
-    close_host()
+    close_runner()
+    close_runner()
 
 
 def a_value_and_an_error_reach_the_caller() -> None:
     async def fail() -> None:
         raise KeyError("x")
 
-    with _host() as host:
-        assert host.run(_give("done")) == "done"
+    with _runner() as runner:
+        assert runner.run(_give("done")) == "done"
         with pytest.raises(KeyError, match="x"):
-            host.run(fail())
+            runner.run(fail())
 
 
 def a_thousand_wait_at_the_same_time_without_a_thread() -> None:
     threads = threading.active_count()
-    with _host() as host:
+    with _runner() as runner:
         started = time.monotonic()
-        waiting = [gevent.spawn(host.run, asyncio.sleep(0.2, number)) for number in range(1000)]
+        waiting = [gevent.spawn(runner.run, asyncio.sleep(0.2, number)) for number in range(1000)]
         assert [one.get() for one in waiting] == list(range(1000))
         assert time.monotonic() - started < 10
     assert threading.active_count() == threads
@@ -100,31 +100,31 @@ def coroutines_run_in_a_copy_of_the_callers_context() -> None:
         _variable.set("changed")
         return before
 
-    with _host() as host:
+    with _runner() as runner:
         _variable.set("mine")
-        assert host.run(change()) == "mine"
+        assert runner.run(change()) == "mine"
         assert _variable.get() == "mine"
 
 
 def asyncio_run_works_in_another_greenlet() -> None:
-    with _host() as host:
-        _park(host)
+    with _runner() as runner:
+        _park(runner)
         other = gevent.spawn(lambda: asyncio.run(_give("other")))
         assert other.get() == "other"
-        assert host.run(_give("own")) == "own"
+        assert runner.run(_give("own")) == "own"
 
 
 def the_running_loop_is_invisible_to_other_greenlets() -> None:
-    with _host() as host:
-        _park(host)
+    with _runner() as runner:
+        _park(runner)
         assert asyncio._get_running_loop() is None
         assert gevent.spawn(asyncio._get_running_loop).get() is None
 
         async def inside() -> bool:
             await asyncio.sleep(0.01)
-            return asyncio.get_running_loop() is host.loop
+            return asyncio.get_running_loop() is runner.loop
 
-        assert host.run(inside())
+        assert runner.run(inside())
     assert asyncio._get_running_loop() is None
 
 
@@ -135,10 +135,10 @@ def the_running_loop_is_invisible_while_a_coroutine_blocks_in_a_patched_call() -
         other = gevent.spawn(lambda: seen.append((asyncio._get_running_loop(), tuple(sys.get_asyncgen_hooks()))))
         time.sleep(0.001)  # noqa: ASYNC251  # patched
         other.join()
-        return asyncio.get_running_loop() is host.loop and sys.get_asyncgen_hooks().firstiter is not None
+        return asyncio.get_running_loop() is runner.loop and sys.get_asyncgen_hooks().firstiter is not None
 
-    with _host() as host:
-        assert host.run(block())
+    with _runner() as runner:
+        assert runner.run(block())
     assert seen == [(None, (None, None))]
 
 
@@ -167,8 +167,8 @@ def transactions_survive_beside_greenlets_that_call_asyncio_run() -> None:
             time.sleep(0.001)  # noqa: ASYNC251  # patched
             await asyncio.sleep(0.001)
 
-    with _host() as host:
-        handlers = [gevent.spawn(host.run, handler(number)) for number in range(60)]
+    with _runner() as runner:
+        handlers = [gevent.spawn(runner.run, handler(number)) for number in range(60)]
         others = [gevent.spawn(lambda: asyncio.run(plain())) for _ in range(20)]
         assert [one.get() for one in handlers] == list(range(60))
         for one in others:
@@ -180,8 +180,8 @@ def what_to_thread_calls_sees_no_running_loop() -> None:
     async def ask() -> Any:
         return await asyncio.to_thread(asyncio._get_running_loop)
 
-    with _host() as host:
-        asked = [gevent.spawn(host.run, ask()) for _ in range(50)]
+    with _runner() as runner:
+        asked = [gevent.spawn(runner.run, ask()) for _ in range(50)]
         assert [one.get() for one in asked] == [None] * 50
 
 
@@ -217,7 +217,7 @@ def no_greenlet_ever_sees_the_loop_or_the_hooks_of_another() -> None:
     def greenlet_of(kind: int, seed: int) -> None:
         chance = random.Random(seed)
         if kind == 0:
-            host.run(steps(chance))
+            runner.run(steps(chance))
         elif kind == 1:
             asyncio.run(steps(chance))
         else:
@@ -226,7 +226,7 @@ def no_greenlet_ever_sees_the_loop_or_the_hooks_of_another() -> None:
                 look(None)
         done.append(seed)
 
-    with _host() as host:
+    with _runner() as runner:
         gevent.joinall([gevent.spawn(greenlet_of, number % 3, number) for number in range(45)], raise_error=True)
     assert strangers == []
     assert sorted(done) == list(range(45))
@@ -237,8 +237,8 @@ def a_trace_function_that_was_there_is_still_called() -> None:
     mine = greenlet.settrace(None)
     try:
         greenlet.settrace(lambda event, _: events.append(event))
-        with _host() as host:
-            assert host.run(_give(1)) == 1
+        with _runner() as runner:
+            assert runner.run(_give(1)) == 1
         assert "switch" in events
     finally:
         greenlet.settrace(mine)
@@ -258,21 +258,21 @@ def debug_mode_works_and_reports_slow_callbacks() -> None:
         return await run_blocking(lambda: "blocked")
 
     try:
-        with _host() as host:
-            host.loop.set_debug(True)
-            host.loop.slow_callback_duration = 0.01
-            assert gevent.spawn(host.run, hold()).get() == "blocked"
-            interruption = Interruption("cancelled")
+        with _runner() as runner:
+            runner.loop.set_debug(True)
+            runner.loop.slow_callback_duration = 0.01
+            assert gevent.spawn(runner.run, hold()).get() == "blocked"
+            cancel_scope = CancelScope("cancelled")
 
             def cancelled() -> None:
                 with pytest.raises(asyncio.CancelledError):
-                    host.run(interruption.guard(_forever()), interruption)
+                    runner.run(cancel_scope.guard(_forever()), cancel_scope)
 
             waiting = gevent.spawn(cancelled)
             gevent.sleep(0)
             waiting.kill(asyncio.CancelledError, block=False)
             waiting.get()
-            host.loop.set_debug(False)
+            runner.loop.set_debug(False)
     finally:
         logging.getLogger("asyncio").removeHandler(handler)
     assert any("took" in record.getMessage() for record in records), records
@@ -292,9 +292,9 @@ def a_call_that_blocks_a_greenlet_inside_a_coroutine_lets_other_greenlets_run() 
             time.sleep(0.001)  # noqa: ASYNC251  # patched
         return "woke"
 
-    with _host() as host:
+    with _runner() as runner:
         ticking = gevent.spawn(tick)
-        assert host.run(block()) == "woke"
+        assert runner.run(block()) == "woke"
         ticking.kill()
     assert len(ticks) >= 5
 
@@ -306,10 +306,10 @@ def a_task_that_another_greenlet_runs_while_a_coroutine_blocks_is_not_taken_for_
         blocked.set()
         time.sleep(0.05)  # noqa: ASYNC251
 
-    with _host() as host:
-        blocking = gevent.spawn(host.run, block())
+    with _runner() as runner:
+        blocking = gevent.spawn(runner.run, block())
         blocked.wait()
-        assert host.run(_give("done")) == "done"
+        assert runner.run(_give("done")) == "done"
         blocking.get()
 
 
@@ -317,8 +317,8 @@ def names_are_looked_up() -> None:
     async def look_up() -> Any:
         return await asyncio.get_running_loop().getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
 
-    with _host() as host:
-        assert any(address[4][0] in ("127.0.0.1", "::1") for address in host.run(look_up()))
+    with _runner() as runner:
+        assert any(address[4][0] in ("127.0.0.1", "::1") for address in runner.run(look_up()))
 
 
 def streams_work_between_coroutines() -> None:
@@ -338,8 +338,8 @@ def streams_work_between_coroutines() -> None:
             await writer.wait_closed()
         return answer
 
-    with _host() as host:
-        assert host.run(talk()) == b"hello\n"
+    with _runner() as runner:
+        assert runner.run(talk()) == b"hello\n"
 
 
 def what_runs_in_a_thread_gives_its_value_and_keeps_the_context() -> None:
@@ -349,9 +349,9 @@ def what_runs_in_a_thread_gives_its_value_and_keeps_the_context() -> None:
         number = await asyncio.get_running_loop().run_in_executor(None, lambda: 3)
         return seen, number
 
-    with _host() as host:
+    with _runner() as runner:
         for _ in range(3):
-            assert host.run(call()) == ("here", 3)
+            assert runner.run(call()) == ("here", 3)
 
 
 def a_subprocess_can_be_run() -> None:
@@ -361,8 +361,8 @@ def a_subprocess_can_be_run() -> None:
         assert process.returncode == 0
         return out
 
-    with _host() as host:
-        assert host.run(run()).strip() == b"hi"
+    with _runner() as runner:
+        assert runner.run(run()).strip() == b"hi"
 
 
 def greenlets_are_not_starved_by_a_busy_loop() -> None:
@@ -380,9 +380,9 @@ def greenlets_are_not_starved_by_a_busy_loop() -> None:
             gevent.sleep(0.001)
         done.append(1)
 
-    with _host() as host:
+    with _runner() as runner:
         gevent.spawn(work)
-        assert host.run(busy()) > 5
+        assert runner.run(busy()) > 5
 
 
 def a_timeout_in_the_caller_reaches_the_coroutine_whose_clean_up_runs_first() -> None:
@@ -395,11 +395,11 @@ def a_timeout_in_the_caller_reaches_the_coroutine_whose_clean_up_runs_first() ->
             await asyncio.sleep(0.01)
             seen.append("cleaned up")
 
-    with _host() as host:
-        interruption = Interruption()
+    with _runner() as runner:
+        cancel_scope = CancelScope()
         try:
             with gevent.Timeout(0.02):
-                host.run(interruption.guard(body()), interruption)
+                runner.run(cancel_scope.guard(body()), cancel_scope)
         except gevent.Timeout:
             seen.append("timeout")
     assert seen == ["cleaned up", "timeout"]
@@ -416,9 +416,9 @@ def a_kill_reaches_the_coroutine_whose_clean_up_runs_first() -> None:
             await asyncio.sleep(0.01)
             seen.append("cleaned up")
 
-    with _host() as host:
-        interruption = Interruption()
-        running = gevent.spawn(host.run, interruption.guard(body()), interruption)
+    with _runner() as runner:
+        cancel_scope = CancelScope()
+        running = gevent.spawn(runner.run, cancel_scope.guard(body()), cancel_scope)
         reached.wait()
         running.kill(block=True)
         assert seen == ["cleaned up"]
@@ -426,17 +426,17 @@ def a_kill_reaches_the_coroutine_whose_clean_up_runs_first() -> None:
 
 
 def a_kill_before_the_loop_has_begun_with_the_coroutine_ends_it_all_the_same() -> None:
-    with _host() as host:
-        interruption = Interruption()
+    with _runner() as runner:
+        cancel_scope = CancelScope()
 
         def run() -> None:
             gevent.getcurrent().kill(block=False)
-            host.run(interruption.guard(_forever()), interruption)
+            runner.run(cancel_scope.guard(_forever()), cancel_scope)
 
         running = gevent.spawn(run)
         running.join()
         assert isinstance(running.value, gevent.GreenletExit)
-        assert asyncio.all_tasks(host.loop) == set()
+        assert asyncio.all_tasks(runner.loop) == set()
 
 
 def a_soft_time_limit_in_the_caller_can_be_caught_by_the_coroutine() -> None:
@@ -450,9 +450,9 @@ def a_soft_time_limit_in_the_caller_can_be_caught_by_the_coroutine() -> None:
             await asyncio.sleep(0.001)
         return "went on"
 
-    with _host() as host:
-        interruption = Interruption()
-        running = gevent.spawn(host.run, interruption.guard(body()), interruption)
+    with _runner() as runner:
+        cancel_scope = CancelScope()
+        running = gevent.spawn(runner.run, cancel_scope.guard(body()), cancel_scope)
         reached.wait()
         gevent.kill(running, SoftTimeLimitExceeded())
         assert running.get() == "went on"
@@ -469,13 +469,13 @@ def many_interruptions_of_one_wait_raise_the_first() -> None:
             while not released.is_set():  # noqa: ASYNC110  # it is gevent's
                 await asyncio.sleep(0.001)
 
-    with _host() as host:
-        interruption = Interruption()
+    with _runner() as runner:
+        cancel_scope = CancelScope()
         raised = []
 
         def run() -> None:
             try:
-                host.run(interruption.guard(body()), interruption)
+                runner.run(cancel_scope.guard(body()), cancel_scope)
             except KeyError as error:
                 raised.append(error.args)
 
@@ -492,15 +492,15 @@ def many_interruptions_of_one_wait_raise_the_first() -> None:
 def a_synchronous_call_from_a_coroutine_is_refused() -> None:
     async def nested() -> str:
         try:
-            current_host().run(_give("never"))
+            current_runner().run(_give("never"))
         except RuntimeError as error:
             return str(error)
         return "not refused"
 
     try:
-        answer = current_host().run(nested())
+        answer = current_runner().run(nested())
     finally:
-        close_host()
+        close_runner()
     assert answer.startswith("A task was called synchronously from a coroutine on the worker's event loop"), answer
 
 
@@ -511,8 +511,8 @@ def blocking_functions_run_in_a_greenlet_of_their_own() -> None:
         other, seen = await run_blocking(lambda: (greenlet.getcurrent(), _variable.get()))
         return other is not own, seen, threading.get_ident()
 
-    with _host() as host:
-        assert host.run(call())[:2] == (True, "here")
+    with _runner() as runner:
+        assert runner.run(call())[:2] == (True, "here")
 
 
 def blocking_functions_wait_at_the_same_time() -> None:
@@ -521,8 +521,8 @@ def blocking_functions_wait_at_the_same_time() -> None:
     async def call() -> None:
         await asyncio.gather(*(run_blocking(together.wait, 20) for _ in range(50)))
 
-    with _host() as host:
-        host.run(call())
+    with _runner() as runner:
+        runner.run(call())
 
 
 def what_a_blocking_function_raises_reaches_the_coroutine() -> None:
@@ -536,8 +536,8 @@ def what_a_blocking_function_raises_reaches_the_coroutine() -> None:
             return error.args
         return ()
 
-    with _host() as host:
-        assert host.run(call()) == ("x", 3)
+    with _runner() as runner:
+        assert runner.run(call()) == ("x", 3)
 
 
 def whatever_ends_a_blocking_function_reaches_the_coroutine() -> None:
@@ -553,9 +553,9 @@ def whatever_ends_a_blocking_function_reaches_the_coroutine() -> None:
             return caught
         return None
 
-    with _host() as host:
+    with _runner() as runner:
         for error in errors:
-            assert host.run(call(error)) is error
+            assert runner.run(call(error)) is error
 
 
 def a_cancelled_wait_kills_the_blocking_function() -> None:
@@ -577,8 +577,8 @@ def a_cancelled_wait_kills_the_blocking_function() -> None:
         while not seen:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
-    with _host() as host:
-        host.run(call())
+    with _runner() as runner:
+        runner.run(call())
     assert seen == ["ended"]
 
 
@@ -608,48 +608,48 @@ def closing_cancels_what_is_left_and_leaves_nothing() -> None:
         kept.append(generator)
         await anext(generator)
 
-    host = GeventHost()
-    host.run(leave())
-    loop, own = host.loop, host._greenlet
-    host.close()
+    runner = GeventRunner()
+    runner.run(leave())
+    loop, own = runner.loop, runner._greenlet
+    runner.close()
     assert seen == ["cancelled", "generator closed"]
     assert loop.is_closed()
     assert own.dead
     assert asyncio._get_running_loop() is None
-    del host, loop, own
+    del runner, loop, own
     kept.clear()
     gc.collect()
     assert _greenlets() <= before
 
 
 def runs_leave_no_greenlets_and_no_tasks() -> None:
-    with _host() as host:
-        host.run(_give(1))
+    with _runner() as runner:
+        runner.run(_give(1))
         gc.collect()
         before = _greenlets()
         for number in range(2000):
-            host.run(_give(number))
+            runner.run(_give(number))
         gc.collect()
         assert _greenlets() <= before
-        assert asyncio.all_tasks(host.loop) == set()
+        assert asyncio.all_tasks(runner.loop) == set()
 
 
 def waking_the_parked_selector_needs_its_private_event() -> None:
     """Fails when gevent changes what `_LoopSelector.wake` relies on."""
-    with _host() as host:
-        _park(host)
-        assert not host._selector._ready.is_set()
+    with _runner() as runner:
+        _park(runner)
+        assert not runner._selector._ready.is_set()
         called = Event()
-        host.loop.call_soon(called.set)
+        runner.loop.call_soon(called.set)
         gevent.sleep(0.01)
         assert not called.is_set(), "without a wake-up the loop stays parked"
-        host._selector.wake()
+        runner._selector.wake()
         assert called.wait(5)
 
 
 def a_busy_greenlet_delays_the_loop_but_loses_nothing() -> None:
-    with _host() as host:
-        waiting = [gevent.spawn(host.run, asyncio.sleep(0.01, number)) for number in range(50)]
+    with _runner() as runner:
+        waiting = [gevent.spawn(runner.run, asyncio.sleep(0.01, number)) for number in range(50)]
         gevent.sleep(0)
         end = time.perf_counter() + 0.05
         while time.perf_counter() < end:
@@ -667,17 +667,17 @@ def an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it() -> None:
 
     logging.disable()
     try:
-        with _host() as host:
-            waiting = gevent.spawn(host.run, asyncio.sleep(0.01, "undisturbed"))
+        with _runner() as runner:
+            waiting = gevent.spawn(runner.run, asyncio.sleep(0.01, "undisturbed"))
             with pytest.raises(SystemExit):
-                host.run(start())
+                runner.run(start())
             assert waiting.get() == "undisturbed"
     finally:
         logging.disable(logging.NOTSET)
 
 
 def a_coroutine_that_blocks_in_a_patched_function_is_interrupted_there() -> None:
-    interruption, reached = Interruption("task"), Event()
+    cancel_scope, reached = CancelScope("task"), Event()
     ended: list[str] = []
 
     async def block() -> None:
@@ -687,17 +687,17 @@ def a_coroutine_that_blocks_in_a_patched_function_is_interrupted_there() -> None
         finally:
             ended.append("finally")
 
-    with _host() as host:
-        waiting = gevent.spawn(host.run, interruption.guard(block()), interruption)
+    with _runner() as runner:
+        waiting = gevent.spawn(runner.run, cancel_scope.guard(block()), cancel_scope)
         assert reached.wait(5)
         waiting.kill(gevent.GreenletExit, timeout=5)
         assert waiting.dead
         assert ended == ["finally"]
-        assert host.run(_give("alive")) == "alive"
+        assert runner.run(_give("alive")) == "alive"
 
 
 def who_blocks_is_not_interrupted_in_the_place_of_another() -> None:
-    interruption, waits, blocks, goes_on = Interruption("task"), Event(), Event(), Event()
+    cancel_scope, waits, blocks, goes_on = CancelScope("task"), Event(), Event(), Event()
 
     async def wait() -> None:
         waits.set()
@@ -708,10 +708,10 @@ def who_blocks_is_not_interrupted_in_the_place_of_another() -> None:
         goes_on.wait()
         return "went on"
 
-    with _host() as host:
-        waiting = gevent.spawn(host.run, interruption.guard(wait()), interruption)
+    with _runner() as runner:
+        waiting = gevent.spawn(runner.run, cancel_scope.guard(wait()), cancel_scope)
         assert waits.wait(5)
-        blocking = gevent.spawn(host.run, block())
+        blocking = gevent.spawn(runner.run, block())
         assert blocks.wait(5)
         waiting.kill(gevent.GreenletExit, block=False)
         gevent.sleep(0.01)
@@ -722,35 +722,35 @@ def who_blocks_is_not_interrupted_in_the_place_of_another() -> None:
 
 
 def what_holds_up_the_loop_is_shown_with_the_coroutine_that_has_begun_it() -> None:
-    with _host() as host:
-        native, told = host.native(), []
+    with _runner() as runner:
+        native, told = runner.native(), []
 
         def hold_up_natively() -> None:
             seen = native.new_lock()
             seen.acquire()
-            native.start_thread(lambda: (told.append(host.held_up_by()), seen.release()), ())
+            native.start_thread(lambda: (told.append(runner.held_up_by()), seen.release()), ())
             seen.acquire()  # a native lock: nothing else runs on this thread
 
         async def begin_it() -> None:
             threading.Thread(target=hold_up_natively).start()
 
-        host.run(begin_it())
+        runner.run(begin_it())
         thread, _, coroutine = told[0].partition("while the task waits for it here:")
         assert "in hold_up_natively" in thread
         assert "in begin_it" in coroutine
 
 
 def what_is_called_again_and_again_is_called_while_a_coroutine_blocks_the_loop() -> None:
-    with _host() as host:
+    with _runner() as runner:
         calls: list[float] = []
-        host.keep_calling(lambda: calls.append(time.monotonic()), 0.01)
+        runner.keep_calling(lambda: calls.append(time.monotonic()), 0.01)
 
         async def block() -> None:
             before = len(calls)
             while len(calls) < before + 3:
                 time.sleep(0.01)  # noqa: ASYNC251
 
-        host.run(block())
+        runner.run(block())
 
 
 def _greenlets() -> int:

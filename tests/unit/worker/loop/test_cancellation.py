@@ -1,4 +1,4 @@
-"""Interruption: exceptions raised in a coroutine where it waits."""
+"""CancelScope: exceptions raised in a coroutine where it waits."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerShutdown
 
 from pico_celery_core.errors import HandlerCancelledError, HandlerExitError
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.cancellation import CancelScope
 
 Body = Callable[[asyncio.Event], Coroutine[Any, Any, Any]]
 
@@ -21,12 +21,12 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-async def started(body: Body, **options: Any) -> tuple[Interruption, asyncio.Task[Any]]:
+async def started(body: Body, **options: Any) -> tuple[CancelScope, asyncio.Task[Any]]:
     """Start a body under guard, and wait until it says that it waits."""
-    interruption, waits = Interruption("tests.run[an-id]", **options), asyncio.Event()
-    task = asyncio.create_task(interruption.guard(body(waits)))
+    cancel_scope, waits = CancelScope("tests.run[an-id]", **options), asyncio.Event()
+    task = asyncio.create_task(cancel_scope.guard(body(waits)))
     await waits.wait()
-    return interruption, task
+    return cancel_scope, task
 
 
 async def test_a_coroutine_that_nobody_interrupts_gives_its_value_or_its_error():
@@ -38,9 +38,9 @@ async def test_a_coroutine_that_nobody_interrupts_gives_its_value_or_its_error()
         await asyncio.sleep(0)
         raise KeyError("x")
 
-    assert await Interruption().guard(value()) == 3
+    assert await CancelScope().guard(value()) == 3
     with pytest.raises(KeyError):
-        await Interruption().guard(error())
+        await CancelScope().guard(error())
 
 
 async def test_a_soft_limit_can_be_caught_and_the_body_awaits_on():
@@ -56,13 +56,13 @@ async def test_a_soft_limit_can_be_caught_and_the_body_awaits_on():
             await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
         return "went on"
 
-    assert await Interruption().guard(body(), soft_limit=0.01) == "went on"
+    assert await CancelScope().guard(body(), soft_limit=0.01) == "went on"
     assert limits == [(0.01,)]
 
 
 async def test_a_soft_limit_that_is_not_caught_is_the_outcome():
     with pytest.raises(SoftTimeLimitExceeded):
-        await Interruption().guard(forever(), soft_limit=0.01)
+        await CancelScope().guard(forever(), soft_limit=0.01)
 
 
 async def test_a_soft_limit_leaves_a_lock_as_a_cancellation_would():
@@ -72,12 +72,12 @@ async def test_a_soft_limit_leaves_a_lock_as_a_cancellation_would():
 
     def release_when_time_is_up() -> None:
         lock.release()
-        interruption.throw(SoftTimeLimitExceeded())
+        cancel_scope.soft_timeout(SoftTimeLimitExceeded())
 
-    interruption = Interruption()
+    cancel_scope = CancelScope()
     loop.call_soon(loop.call_soon, release_when_time_is_up)
     with pytest.raises(SoftTimeLimitExceeded):
-        await interruption.guard(lock.acquire())
+        await cancel_scope.guard(lock.acquire())
     async with asyncio.timeout(5), lock:
         pass
 
@@ -93,7 +93,7 @@ async def test_a_soft_limit_ends_a_group_of_tasks_and_is_caught_around_it():
             return f"{error!r}, {type(pickle.loads(pickle.dumps(error)))}"
         return ""
 
-    seen = await Interruption().guard(body(), soft_limit=0.01)
+    seen = await CancelScope().guard(body(), soft_limit=0.01)
     assert seen == f"{SoftTimeLimitExceeded(0.01)!r}, {SoftTimeLimitExceeded}"
     assert [child.cancelled() for child in children] == [True]
 
@@ -106,7 +106,7 @@ async def test_a_soft_limit_that_nobody_catches_is_celerys_own():
             raise error from KeyError("x")
 
     with pytest.raises(SoftTimeLimitExceeded) as caught:
-        await Interruption().guard(body(), soft_limit=0.01)
+        await CancelScope().guard(body(), soft_limit=0.01)
     assert (caught.type, caught.value.args) == (SoftTimeLimitExceeded, (0.01,))
     assert isinstance(caught.value.__cause__, KeyError)
     assert "forever" in [frame.name for frame in caught.traceback]
@@ -128,12 +128,12 @@ async def test_a_hard_limit_is_the_outcome_whatever_the_body_makes_of_it():
 
     for body in (forever, swallow, fail):
         with pytest.raises(TimeLimitExceeded):
-            await Interruption().guard(body(), hard_limit=0.01)
+            await CancelScope().guard(body(), hard_limit=0.01)
 
 
 async def test_limits_that_are_not_reached_leave_no_timer():
     loop = asyncio.get_running_loop()
-    await Interruption().guard(asyncio.sleep(0), soft_limit=1000, hard_limit=2000)
+    await CancelScope().guard(asyncio.sleep(0), soft_limit=1000, hard_limit=2000)
     assert all(timer.cancelled() for timer in loop._scheduled)
 
 
@@ -148,8 +148,8 @@ async def test_a_cancelled_body_runs_its_clean_up_and_awaits_in_it():
             await asyncio.sleep(0)
             seen.append("cleaned up")
 
-    interruption, task = await started(body)
-    interruption.cancel()
+    cancel_scope, task = await started(body)
+    cancel_scope.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert seen == ["cleaned up"]
@@ -167,9 +167,9 @@ async def test_the_second_soft_interruption_is_not_delivered():
         await asyncio.sleep(0)
         return "done"
 
-    interruption, task = await started(body)
-    interruption.throw(SoftTimeLimitExceeded(1))
-    interruption.throw(SoftTimeLimitExceeded(2))
+    cancel_scope, task = await started(body)
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded(1))
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded(2))
     assert await task == "done"
     assert seen == [(1,)]
 
@@ -186,18 +186,18 @@ async def test_a_soft_interruption_after_a_cancellation_is_not_delivered():
             await asyncio.sleep(0)
             raise
 
-    interruption, task = await started(body)
-    interruption.cancel()
-    interruption.throw(SoftTimeLimitExceeded())
+    cancel_scope, task = await started(body)
+    cancel_scope.cancel()
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded())
     with pytest.raises(asyncio.CancelledError):
         await task
     assert seen == [asyncio.CancelledError]
 
 
 async def test_a_cancellation_overtakes_a_soft_interruption_that_was_not_delivered_yet():
-    interruption, task = await started(_wait)
-    interruption.throw(SoftTimeLimitExceeded())
-    interruption.cancel()
+    cancel_scope, task = await started(_wait)
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded())
+    cancel_scope.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -214,13 +214,13 @@ async def test_an_interruption_before_the_first_step_runs_nothing_of_the_body(in
     async def body() -> None:
         seen.append("ran")
 
-    interruption = Interruption()
+    cancel_scope = CancelScope()
     if interrupt == "cancel":
-        interruption.cancel()
+        cancel_scope.cancel()
     else:
-        interruption.throw(SoftTimeLimitExceeded())
+        cancel_scope.soft_timeout(SoftTimeLimitExceeded())
     with pytest.raises(asyncio.CancelledError if interrupt == "cancel" else SoftTimeLimitExceeded):
-        await interruption.guard(body())
+        await cancel_scope.guard(body())
     assert seen == []
 
 
@@ -238,8 +238,8 @@ async def test_a_body_that_swallows_its_cancellation_is_closed_after_the_grace(c
         finally:
             seen.append("closed")
 
-    interruption, task = await started(body, grace=0.01)
-    interruption.cancel()
+    cancel_scope, task = await started(body, grace_period=0.01)
+    cancel_scope.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
     assert seen == ["swallowed", "closed"]
@@ -255,8 +255,8 @@ async def test_a_body_that_ends_within_the_grace_is_not_closed(caplog):
             await asyncio.sleep(0.01)
         return "late but fine"
 
-    interruption, task = await started(body, grace=5)
-    interruption.cancel()
+    cancel_scope, task = await started(body, grace_period=5)
+    cancel_scope.cancel()
     assert await task == "late but fine"
     assert caplog.records == []
 
@@ -275,12 +275,12 @@ async def test_a_body_that_ignores_even_its_closing_is_left_and_logged(caplog):
                 if next(patience, None) == 1:
                     raise
 
-    interruption, task = await started(body, grace=0.01)
-    interruption.cancel()
+    cancel_scope, task = await started(body, grace_period=0.01)
+    cancel_scope.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
     assert "Task tests.run[an-id] refuses to be closed" in caplog.text
-    del interruption, task
+    del cancel_scope, task
     gc.collect()
 
 
@@ -293,7 +293,7 @@ async def test_a_body_that_something_it_awaits_cancels_is_no_cancellation():
     with pytest.raises(
         HandlerCancelledError, match=r"tests\.run\[an-id\] ended with CancelledError, but nobody"
     ) as caught:
-        await Interruption("tests.run[an-id]").guard(body())
+        await CancelScope("tests.run[an-id]").guard(body())
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
@@ -307,7 +307,7 @@ async def test_what_a_body_raises_that_is_no_exception_is_a_failure(error):
         raise error
 
     with pytest.raises(HandlerExitError, match=re.escape(f"tests.run[an-id] raised {error!r}")) as caught:
-        await Interruption("tests.run[an-id]").guard(body())
+        await CancelScope("tests.run[an-id]").guard(body())
     assert caught.value.__cause__ is error
 
 
@@ -319,13 +319,13 @@ async def test_what_a_body_raises_at_its_hard_limit_is_that_limit():
             raise SystemExit(3)
 
     with pytest.raises(TimeLimitExceeded):
-        await Interruption().guard(body(), hard_limit=0.01)
+        await CancelScope().guard(body(), hard_limit=0.01)
 
 
 async def test_a_cancellation_from_outside_stays_one():
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await Interruption().guard(forever())
+            await CancelScope().guard(forever())
 
 
 async def test_the_task_counts_a_soft_limit_until_the_body_has_caught_it():
@@ -345,8 +345,8 @@ async def test_the_task_counts_a_soft_limit_until_the_body_has_caught_it():
             counts.append(task.cancelling())
         counts.append(task.cancelling())
 
-    interruption, task = await started(body)
-    interruption.throw(SoftTimeLimitExceeded())
+    cancel_scope, task = await started(body)
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded())
     await task
     assert counts == [1, 1, 0]
 
@@ -371,8 +371,8 @@ async def test_timeouts_and_task_groups_inside_the_body_work_after_a_soft_limit(
             with pytest.raises(ExceptionGroup):
                 await _failing_group()
 
-    interruption, task = await started(body)
-    interruption.throw(SoftTimeLimitExceeded())
+    cancel_scope, task = await started(body)
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded())
     assert await task == "went on"
 
 
@@ -402,16 +402,16 @@ async def test_a_soft_limit_strikes_through_what_the_body_waits_in(through):
             await asyncio.shield(asyncio.sleep(0.01))
             await forever()
 
-    interruption, task = await started(body)
-    interruption.throw(SoftTimeLimitExceeded())
+    cancel_scope, task = await started(body)
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded())
     with pytest.raises((SoftTimeLimitExceeded, ExceptionGroup)):
         await asyncio.wait_for(task, 5)
 
 
 async def test_an_interruption_when_all_is_over_does_nothing(caplog):
-    interruption = Interruption()
-    assert await interruption.guard(asyncio.sleep(0, "done")) == "done"
-    interruption.throw(SoftTimeLimitExceeded())
-    interruption.cancel()
+    cancel_scope = CancelScope()
+    assert await cancel_scope.guard(asyncio.sleep(0, "done")) == "done"
+    cancel_scope.soft_timeout(SoftTimeLimitExceeded())
+    cancel_scope.cancel()
     await asyncio.sleep(0)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -13,7 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.cancellation import CancelScope
 
 Block = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -98,19 +98,19 @@ EXPECTED = {"soft": SoftTimeLimitExceeded, "hard": TimeLimitExceeded, "cancel": 
 
 async def outcome(how: str, body: Callable[[asyncio.Event], Awaitable[Any]]) -> Any:
     """Interrupt a body once it waits, and return what becomes of it."""
-    interruption, waits = Interruption("tests.run[an-id]"), asyncio.Event()
+    cancel_scope, waits = CancelScope("tests.run[an-id]"), asyncio.Event()
 
     async def coroutine() -> Any:
         return await body(waits)
 
-    task = asyncio.create_task(interruption.guard(coroutine()))
+    task = asyncio.create_task(cancel_scope.guard(coroutine()))
     await waits.wait()
     if how == "soft":
-        interruption.throw(SoftTimeLimitExceeded(1))
+        cancel_scope.soft_timeout(SoftTimeLimitExceeded(1))
     elif how == "hard":
-        interruption._time_out(1)
+        cancel_scope._time_out(1)
     else:
-        interruption.cancel()
+        cancel_scope.cancel()
     done, _ = await asyncio.wait([task], timeout=30)
     assert done, "it still runs"
     return task

@@ -12,7 +12,7 @@ from pico_celery import task
 from pico_celery_worker.execution.execution import Execution
 from pico_celery_worker.execution.scope import TaskScope
 from pico_celery_worker.loop import child_tasks as leftovers
-from pico_celery_worker.loop.thread import ThreadHost
+from pico_celery_worker.loop.thread import ThreadRunner
 from tests.unit.worker.containers import bare_container
 
 
@@ -160,17 +160,17 @@ async def test_tasks_outside_of_executions_are_left_alone(loop):
 
 
 def test_executions_at_the_same_time_end_only_their_own(app, container, caplog):
-    host = ThreadHost()
+    runner = ThreadRunner()
     tasks: dict[str, asyncio.Task[Any]] = {}
 
     @component(scope="prototype")
-    class Tasks:
+    class ChildTasks:
         @task("leave")
         async def leave(self, name: str) -> None:
             tasks[name] = asyncio.create_task(forever())
             await asyncio.sleep(0)
 
-    container(Tasks)
+    container(ChildTasks)
     handler = app.tasks["leave"]
 
     async def both() -> tuple[bool, bool]:
@@ -190,6 +190,6 @@ def test_executions_at_the_same_time_end_only_their_own(app, container, caplog):
         return state
 
     try:
-        assert host.run(both()) == (True, False)
+        assert runner.run(both()) == (True, False)
     finally:
-        host.close()
+        runner.close()

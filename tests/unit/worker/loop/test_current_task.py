@@ -12,7 +12,7 @@ from celery.utils.threads import LocalStack, get_ident
 from pico_ioc import component
 
 from pico_celery import run_blocking, task
-from pico_celery_worker.loop.current_task import follow_coroutines
+from pico_celery_worker.loop.current_task import make_coroutine_aware
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_sync_tasks_current_task_stays_right(app, tasks):
 
 
 def test_celerys_stacks_are_still_found_by_an_ident_that_can_be_replaced():
-    """Fails when Celery changes what `follow_coroutines` relies on."""
+    """Fails when Celery changes what `make_coroutine_aware` relies on."""
     for kind in (LocalStack, type(celery._state._task_stack)):
         stack = kind()
         stack.push("mine")
@@ -118,7 +118,7 @@ def test_celerys_stacks_are_still_found_by_an_ident_that_can_be_replaced():
 
 
 def test_the_stack_of_requests_is_the_tasks_own(app, tasks):
-    follow_coroutines(tasks["ids"].request_stack)
+    make_coroutine_aware(tasks["ids"].request_stack)
     assert tasks["ids"].request_stack is not tasks["name"].request_stack
     assert tasks["ids"].request_stack.__ident_func__ is celery._state._task_stack.__ident_func__
 

@@ -1,4 +1,4 @@
-"""The thread host: one loop in a thread of its own, for callers in other threads."""
+"""The thread runner: one loop in a thread of its own, for callers in other threads."""
 
 import asyncio
 import contextlib
@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from pico_celery_worker import loop as hosts
+from pico_celery_worker import loop as loops
 from pico_celery_worker import run_blocking
-from pico_celery_worker.loop import close_host, current_host
-from pico_celery_worker.loop.cancellation import Interruption
-from pico_celery_worker.loop.thread import ThreadHost
+from pico_celery_worker.loop import close_runner, current_runner
+from pico_celery_worker.loop.cancellation import CancelScope
+from pico_celery_worker.loop.thread import ThreadRunner
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
 
 @pytest.fixture
-def host() -> Iterator[ThreadHost]:
-    host = ThreadHost()
-    yield host
-    host.close()
+def runner() -> Iterator[ThreadRunner]:
+    runner = ThreadRunner()
+    yield runner
+    runner.close()
 
 
 async def give(value: Any) -> Any:
@@ -38,55 +38,55 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-def test_a_value_and_an_error_reach_the_caller(host):
+def test_a_value_and_an_error_reach_the_caller(runner):
     async def fail() -> None:
         raise KeyError("x")
 
-    assert host.run(give("done")) == "done"
+    assert runner.run(give("done")) == "done"
     with pytest.raises(KeyError, match="x"):
-        host.run(fail())
+        runner.run(fail())
 
 
-def test_all_coroutines_run_on_one_loop_at_the_same_time(host):
+def test_all_coroutines_run_on_one_loop_at_the_same_time(runner):
     everyone = threading.Barrier(20)
 
     async def meet() -> asyncio.AbstractEventLoop:
         await asyncio.to_thread(everyone.wait, 10)
         return asyncio.get_running_loop()
 
-    host.loop.call_soon_threadsafe(host.loop.set_default_executor, ThreadPoolExecutor(20))
+    runner.loop.call_soon_threadsafe(runner.loop.set_default_executor, ThreadPoolExecutor(20))
     with ThreadPoolExecutor(20) as pool:
-        loops = list(pool.map(lambda _: host.run(meet()), range(20)))
-    assert set(loops) == {host.loop}
+        loops = list(pool.map(lambda _: runner.run(meet()), range(20)))
+    assert set(loops) == {runner.loop}
 
 
-def test_coroutines_run_in_a_copy_of_the_callers_context(host):
+def test_coroutines_run_in_a_copy_of_the_callers_context(runner):
     async def change() -> str:
         before = variable.get()
         variable.set("changed")
         return before
 
     variable.set("mine")
-    assert host.run(change()) == "mine"
+    assert runner.run(change()) == "mine"
     assert variable.get() == "mine"
 
 
-def test_a_synchronous_call_from_a_coroutine_is_refused(host):
+def test_a_synchronous_call_from_a_coroutine_is_refused(runner):
     async def nested() -> None:
-        host.run(give("never"))
+        runner.run(give("never"))
 
     with pytest.raises(RuntimeError, match="called synchronously from a coroutine on the worker's event loop"):
-        host.run(nested())
+        runner.run(nested())
 
 
-def test_a_call_from_another_loop_is_served(host):
+def test_a_call_from_another_loop_is_served(runner):
     async def outer() -> str:
-        return host.run(give("done"))
+        return runner.run(give("done"))
 
     assert asyncio.run(outer()) == "done"
 
 
-class Interrupted(ThreadHost):
+class Interrupted(ThreadRunner):
     """Its first waits end with the given exceptions, as when a signal arrives."""
 
     def __init__(self, *errors: BaseException) -> None:
@@ -117,50 +117,50 @@ def interrupted() -> Iterator[Any]:
         return made[-1]
 
     yield make
-    for host in made:
-        host.begun.set()
-        host.close()
+    for runner in made:
+        runner.begun.set()
+        runner.close()
 
 
 def test_an_interrupted_wait_cancels_the_coroutine_and_waits_for_its_clean_up(interrupted):
     seen = []
-    host = interrupted(KeyboardInterrupt())
+    runner = interrupted(KeyboardInterrupt())
 
     async def body() -> None:
-        host.begun.set()
+        runner.begun.set()
         try:
             await forever()
         finally:
             await asyncio.sleep(0)
             seen.append("cleaned up")
 
-    interruption = Interruption()
+    cancel_scope = CancelScope()
     with pytest.raises(KeyboardInterrupt):
-        host.run(interruption.guard(body()), interruption)
+        runner.run(cancel_scope.guard(body()), cancel_scope)
     assert seen == ["cleaned up"]
 
 
 def test_a_soft_time_limit_in_the_caller_is_raised_in_the_coroutine(interrupted):
-    host = interrupted(SoftTimeLimitExceeded())
+    runner = interrupted(SoftTimeLimitExceeded())
 
     async def body() -> str:
-        host.begun.set()
+        runner.begun.set()
         with contextlib.suppress(SoftTimeLimitExceeded):
             await forever()
         await asyncio.sleep(0)
         return "went on"
 
-    interruption = Interruption()
-    assert host.run(interruption.guard(body()), interruption) == "went on"
+    cancel_scope = CancelScope()
+    assert runner.run(cancel_scope.guard(body()), cancel_scope) == "went on"
 
 
-def test_an_exit_that_a_coroutine_asks_for_is_the_callers_and_the_loop_goes_on(host):
+def test_an_exit_that_a_coroutine_asks_for_is_the_callers_and_the_loop_goes_on(runner):
     async def leave() -> None:
         raise SystemExit(3)
 
     with pytest.raises(SystemExit):
-        host.run(leave())
-    assert host.run(give("alive")) == "alive"
+        runner.run(leave())
+    assert runner.run(give("alive")) == "alive"
 
 
 def test_closing_cancels_what_is_left_and_leaves_nothing():
@@ -184,18 +184,18 @@ def test_closing_cancels_what_is_left_and_leaves_nothing():
         kept.extend([asyncio.create_task(left()), numbers()])
         await anext(kept[1])
 
-    host = ThreadHost()
-    host.run(leave())
-    host.close()
+    runner = ThreadRunner()
+    runner.run(leave())
+    runner.close()
     assert seen == ["cancelled", "generator closed"]
-    assert host.loop.is_closed()
-    assert not host._thread.is_alive()
+    assert runner.loop.is_closed()
+    assert not runner._thread.is_alive()
 
 
-def test_runs_leave_nothing(host):
+def test_runs_leave_nothing(runner):
     def run(count: int) -> int:
         for number in range(count):
-            host.run(give(number))
+            runner.run(give(number))
         gc.collect()
         return len(gc.get_objects())
 
@@ -203,14 +203,14 @@ def test_runs_leave_nothing(host):
     assert abs(run(500) - before) < 200
 
 
-def test_blocking_functions_run_in_a_thread_with_the_context(host):
+def test_blocking_functions_run_in_a_thread_with_the_context(runner):
     async def call() -> tuple[str, int]:
         variable.set("here")
         return await run_blocking(lambda: (variable.get(), threading.get_ident()))
 
-    seen, thread = host.run(call())
+    seen, thread = runner.run(call())
     assert seen == "here"
-    assert thread not in (host._thread.ident, threading.get_ident())
+    assert thread not in (runner._thread.ident, threading.get_ident())
 
 
 async def test_blocking_functions_run_on_any_loop_and_raise_what_they_raise():
@@ -225,7 +225,7 @@ async def test_blocking_functions_run_on_any_loop_and_raise_what_they_raise():
         await run_blocking(next, iter([]))
 
 
-def test_an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it(host, caplog):
+def test_an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it(runner, caplog):
     async def leave() -> None:
         raise SystemExit(3)
 
@@ -234,41 +234,41 @@ def test_an_exit_in_a_task_or_callback_of_the_loop_does_not_end_it(host, caplog)
         await asyncio.create_task(leave())
 
     with pytest.raises(SystemExit):
-        host.run(start())
-    assert host.run(give("alive")) == "alive"
+        runner.run(start())
+    assert runner.run(give("alive")) == "alive"
     assert "A task or callback on the event loop raised SystemExit(3); restarting the loop" in caplog.text
     assert "SystemExit(4)" in caplog.text
 
 
 @pytest.fixture
 def no_host() -> Iterator[None]:
-    close_host()
+    close_runner()
     yield
-    close_host()
+    close_runner()
 
 
 def test_a_process_has_one_host_until_it_is_closed(no_host):
-    first = current_host()
-    assert isinstance(first, ThreadHost)
+    first = current_runner()
+    assert isinstance(first, ThreadRunner)
     with ThreadPoolExecutor(10) as pool:
-        assert set(pool.map(lambda _: current_host(), range(10))) == {first}
-    close_host()
+        assert set(pool.map(lambda _: current_runner(), range(10))) == {first}
+    close_runner()
     assert first.loop.is_closed()
-    assert current_host() is not first
+    assert current_runner() is not first
 
 
 def test_a_forked_child_makes_a_host_of_its_own_and_leaves_its_parents_alone(no_host, monkeypatch):
-    parents = current_host()
-    monkeypatch.setattr(hosts.os, "getpid", lambda: -1)
-    close_host()
-    childs = current_host()
+    parents = current_runner()
+    monkeypatch.setattr(loops.os, "getpid", lambda: -1)
+    close_runner()
+    childs = current_runner()
     assert childs is not parents
     assert parents.run(give("alive")) == "alive"
-    close_host()
+    close_runner()
     parents.close()
 
 
-def test_what_is_called_again_and_again_is_called_on_the_loop(host):
+def test_what_is_called_again_and_again_is_called_on_the_loop(runner):
     called = threading.Event()
     loops = []
 
@@ -277,16 +277,16 @@ def test_what_is_called_again_and_again_is_called_on_the_loop(host):
         if len(loops) == 3:
             called.set()
 
-    host.keep_calling(call, 0.001)
+    runner.keep_calling(call, 0.001)
     assert called.wait(20)
-    assert set(loops) == {host.loop}
+    assert set(loops) == {runner.loop}
 
 
-def test_what_the_thread_of_the_loop_is_at_is_said(host):
+def test_what_the_thread_of_the_loop_is_at_is_said(runner):
     async def block() -> str:
         with ThreadPoolExecutor(1) as other:
-            return other.submit(host.held_up_by).result()
+            return other.submit(runner.held_up_by).result()
 
-    told = host.run(block())
+    told = runner.run(block())
     assert told.startswith("task ")
     assert "in block" in told

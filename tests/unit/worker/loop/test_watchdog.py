@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pico_celery_worker.loop import watchdog as lag
-from pico_celery_worker.loop.watchdog import LagWatch, Native
+from pico_celery_worker.loop.watchdog import LoopWatchdog, UnpatchedThreading
 
 LONGEST = 0.02
 
@@ -24,7 +24,7 @@ class Watcher:
     def __init__(self) -> None:
         self.watch: Callable[[], Any] | None = None
         self.slept: list[float] = []
-        self.native = Native(self._start, threading.get_ident, self._sleep)
+        self.native = UnpatchedThreading(self._start, threading.get_ident, self._sleep)
         self._looks = 0
         self.stop: Callable[[], None] = lambda: None
 
@@ -51,8 +51,8 @@ async def watcher() -> Watcher:
 
 
 @pytest.fixture
-async def watch(watcher) -> AsyncIterator[LagWatch]:
-    watch = LagWatch(asyncio.get_running_loop(), LONGEST, watcher.native)
+async def watch(watcher) -> AsyncIterator[LoopWatchdog]:
+    watch = LoopWatchdog(asyncio.get_running_loop(), LONGEST, watcher.native)
     watcher.stop = lambda: vars(watch).update(_stopped=True)
     watch.start()
     yield watch
@@ -63,7 +63,7 @@ def hold_up_the_loop(seconds: float) -> None:
     time.sleep(seconds)
 
 
-async def beaten(watch: LagWatch) -> None:
+async def beaten(watch: LoopWatchdog) -> None:
     """Wait until the loop has beaten."""
     due = watch._due
     while watch._due == due:  # noqa: ASYNC110
@@ -151,7 +151,7 @@ async def test_a_watch_that_ends_beats_no_more_and_sees_nothing(watch, watcher):
 
 
 async def test_a_watch_that_has_not_begun_can_end(watcher):
-    LagWatch(asyncio.get_running_loop(), LONGEST, watcher.native).stop()
+    LoopWatchdog(asyncio.get_running_loop(), LONGEST, watcher.native).stop()
     assert watcher.watch is None
 
 
@@ -173,7 +173,7 @@ async def test_no_garbage_is_collected_while_the_frames_are_looked_at(monkeypatc
 async def test_a_real_thread_sees_it_while_the_loop_stands(caplog):
     noticed = threading.Event()
 
-    class Watch(LagWatch):
+    class Watch(LoopWatchdog):
         def _describe(self) -> str:
             found = super()._describe()
             noticed.set()
@@ -185,7 +185,7 @@ async def test_a_real_thread_sees_it_while_the_loop_stands(caplog):
         thread.start()
 
     threads: list[threading.Thread] = []
-    watch = Watch(asyncio.get_running_loop(), 0.1, Native(start, threading.get_ident, time.sleep))
+    watch = Watch(asyncio.get_running_loop(), 0.1, UnpatchedThreading(start, threading.get_ident, time.sleep))
     watch.start()
     assert noticed.wait(10)  # holds the loop up
     await asyncio.wait_for(beaten(watch), 10)

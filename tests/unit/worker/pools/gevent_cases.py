@@ -21,7 +21,7 @@ from pico_ioc import component
 
 from pico_celery import task
 from pico_celery_worker.consumer.request import AsyncRequest
-from pico_celery_worker.loop import close_host
+from pico_celery_worker.loop import close_runner
 from pico_celery_worker.pools.gevent import TaskPool
 from tests.unit.worker.applications import app_of
 from tests.unit.worker.requests import message_of, request_of
@@ -95,7 +95,7 @@ def _worker(pool_class: Any = TaskPool) -> Iterator[Worker]:
         pool.terminate()
         pool._pool.kill()
         app.close()
-        close_host()
+        close_runner()
 
 
 def _answers(request: Any) -> list[str]:

@@ -11,8 +11,8 @@ from billiard.exceptions import Terminated
 from pico_ioc import component
 
 from pico_celery import task
-from pico_celery_worker.loop import close_host, current_host
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop import close_runner, current_runner
+from pico_celery_worker.loop.cancellation import CancelScope
 from pico_celery_worker.pools.job import CancellableJob, Jobs, TaskJob, raised
 from tests.unit.worker.requests import info_of, message_of, request_of
 
@@ -20,7 +20,7 @@ from tests.unit.worker.requests import info_of, message_of, request_of
 @pytest.fixture
 def jobs() -> Iterator[Jobs]:
     yield Jobs()
-    close_host()
+    close_runner()
 
 
 class Body:
@@ -39,8 +39,8 @@ class Body:
         return "never"
 
     def __call__(self) -> Any:
-        interruption = Interruption()
-        return current_host().run(interruption.guard(self.wait()), interruption)
+        cancel_scope = CancelScope()
+        return current_runner().run(cancel_scope.guard(self.wait()), cancel_scope)
 
 
 def job_of(jobs: Jobs, target: Callable[..., Any]) -> CancellableJob:
@@ -120,20 +120,20 @@ def test_a_cancellation_that_nobody_asked_for_is_passed_on(jobs):
 
 def test_the_outer_of_two_coroutines_is_cancelled(jobs):
     """As where a handler runs another task by blocking code."""
-    body, inner = Body(), Interruption()
+    body, inner = Body(), CancelScope()
 
     async def at_once() -> int:
         return 7
 
     async def outer() -> str:
         loop = asyncio.get_running_loop()
-        assert await asyncio.to_thread(lambda: current_host().run(inner.guard(at_once()), inner)) == 7
+        assert await asyncio.to_thread(lambda: current_runner().run(inner.guard(at_once()), inner)) == 7
         assert loop is asyncio.get_running_loop()
         return await body.wait()
 
     def wait() -> Any:
-        interruption = Interruption()
-        return current_host().run(interruption.guard(outer()), interruption)
+        cancel_scope = CancelScope()
+        return current_runner().run(cancel_scope.guard(outer()), cancel_scope)
 
     job = job_of(jobs, wait)
     thread, outcome = in_thread(job.run)

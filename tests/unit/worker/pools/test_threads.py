@@ -11,8 +11,8 @@ from billiard.exceptions import Terminated
 from celery.concurrency import base
 from celery.worker import state
 
-from pico_celery_worker.loop import close_host, current_host
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop import close_runner, current_runner
+from pico_celery_worker.loop.cancellation import CancelScope
 from pico_celery_worker.pools import solo, threads
 
 
@@ -40,13 +40,13 @@ def pool(app) -> Iterator[threads.TaskPool]:
     pool.start()
     yield pool
     pool.stop()
-    close_host()
+    close_runner()
 
 
 @pytest.fixture
 def solo_pool() -> Iterator[solo.TaskPool]:
     yield solo.TaskPool(limit=1)
-    close_host()
+    close_runner()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def apply(pool: Any, target: Callable[..., Any], *args: Any) -> Told:
 
 
 def wait_for_ever(began: threading.Event, cleaned: list[str]) -> Any:
-    interruption = Interruption()
+    cancel_scope = CancelScope()
 
     async def body() -> None:
         began.set()
@@ -74,7 +74,7 @@ def wait_for_ever(began: threading.Event, cleaned: list[str]) -> Any:
         finally:
             cleaned.append("cleaned up")
 
-    return current_host().run(interruption.guard(body()), interruption)
+    return current_runner().run(cancel_scope.guard(body()), cancel_scope)
 
 
 def test_a_task_runs_and_is_told_of(pool):

@@ -114,4 +114,4 @@ def test_the_annotations_of_a_pydantic_handler_do_not_count():
     ((method, sent),) = stubs(Client)
     comparison = compare_stub(Stub(Client, method, sent), handler)
 
-    assert (comparison.agrees, comparison.misfits, comparison.differences) == (True, (), ())
+    assert (comparison.agrees, comparison.incompatibilities, comparison.differences) == (True, (), ())

@@ -21,8 +21,7 @@ from pico_ioc import PicoContainer, cleanup, component, configure
 from pico_celery_client import CeleryClient, TaskResult, celery, gather_results, with_options
 from pico_celery_core import send_task, task
 from pico_celery_core.errors import ContainerClosedError, HandlerArgumentsError, HandlerExitError
-from pico_celery_worker import PicoTaskRegistrar, TaskContext
-from pico_celery_worker import loop as hosts
+from pico_celery_worker import PicoTaskRegistrar, TaskContext, loop
 from pico_celery_worker.testing import TaskRunner, TasksStillRunError
 from tests.unit.worker.applications import application
 
@@ -438,7 +437,7 @@ def test_nothing_is_left_running(container, orders):
         orders.split(3, "send")
     left = {thread.name for thread in {*threading.enumerate()} - before}
     assert not [name for name in left if "publish" not in name and "results" not in name]
-    assert hosts._host is None
+    assert loop._runner is None
 
 
 def test_a_task_that_does_not_end_is_named_and_cancelled(container, orders, journal):
@@ -508,7 +507,7 @@ def test_a_component_that_cannot_be_made_fails_the_start():
     container = make(components=(Broken, Tasks))
     with pytest.raises(Exception, match="refused"), TaskRunner(container):
         pytest.fail("it must not start")
-    assert hosts._host is None
+    assert loop._runner is None
 
 
 def test_a_container_without_handlers_of_its_own_is_refused(container):

@@ -118,7 +118,7 @@ def make_reader(url: str) -> Iterator[MakeReader]:
     yield make
     for reader in readers:
         reader.close()
-    ours._unanswered.clear()
+    ours._inflight_requests.clear()
 
 
 @pytest.fixture(params=[2, 3], ids="RESP{}".format)
@@ -336,8 +336,8 @@ def test_an_answer_that_is_read_late_counts_if_nobody_else_was_given_the_message
     reader, other = make_reader(visibility_timeout=2), make_reader()
     ask_and_do_not_listen(reader)
     [tag] = reader.kept()
-    reader.channel._asked_at -= 2
-    reader.redis.zadd("unacked_index", {tag: reader.channel._asked_at})
+    reader.channel._requested_at -= 2
+    reader.redis.zadd("unacked_index", {tag: reader.channel._requested_at})
     if is_given_to_another:
         other.channel.qos.restore_by_tag(tag)
         other.consume()
@@ -346,7 +346,7 @@ def test_an_answer_that_is_read_late_counts_if_nobody_else_was_given_the_message
         assert reader.messages == []
     else:
         assert reader.take() == ["x"]
-        assert reader.redis.zscore("unacked_index", tag) > reader.channel._asked_at + 2
+        assert reader.redis.zscore("unacked_index", tag) > reader.channel._requested_at + 2
     assert [*reader.kept()] == [tag]
 
 

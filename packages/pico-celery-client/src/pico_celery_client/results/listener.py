@@ -31,7 +31,7 @@ def is_ready(meta: Meta) -> bool:
     return meta["status"] in states.READY_STATES
 
 
-def news_of(found: Meta | Exception) -> tuple[str, str]:
+def state_key(found: Meta | Exception) -> tuple[str, str]:
     """Return what is news of a task, if it has changed: its status, and how far it is.
 
     Values are not compared: they may be new objects each time they are read, or refuse it.
@@ -54,8 +54,8 @@ class Listener(ABC):
         """Whom somebody waits for, by their ids."""
         self.changed = asyncio.Event()
         """Set when that changes, or when there is something to fetch."""
-        self._came: set[str] = set()
-        self._went: set[str] = set()
+        self._added: set[str] = set()
+        self._removed: set[str] = set()
         self._queues: dict[str, set[asyncio.Queue[Meta | Exception]]] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -73,7 +73,7 @@ class Listener(ABC):
         queue: asyncio.Queue[Meta | Exception] = asyncio.Queue()
         self._queues.setdefault(task_id, set()).add(queue)
         self.results[task_id] = result
-        self._came.add(task_id)
+        self._added.add(task_id)
         self.changed.set()
         if self._running is None or self._running.done():
             # In a context of its own: it outlives the task that happens to be the first to wait.
@@ -88,21 +88,21 @@ class Listener(ABC):
             queues.discard(queue)
             if not queues:
                 del self._queues[task_id], self.results[task_id]
-                self._went.add(task_id)
+                self._removed.add(task_id)
                 self.changed.set()
 
     def take_changes(self) -> tuple[list[str], list[str]]:
         """Return whom somebody has begun to wait for since this was last asked, and whom nobody waits for any more."""
-        came = [task_id for task_id in self._came if task_id in self.results]
-        went = [task_id for task_id in self._went if task_id not in self.results]
-        self._came.clear()
-        self._went.clear()
+        came = [task_id for task_id in self._added if task_id in self.results]
+        went = [task_id for task_id in self._removed if task_id not in self.results]
+        self._added.clear()
+        self._removed.clear()
         return came, went
 
-    def start_over(self) -> None:
+    def resubscribe_all(self) -> None:
         """Have `take_changes` tell of all whom somebody waits for, as after a connection is lost."""
-        self._came.update(self.results)
-        self._went.clear()
+        self._added.update(self.results)
+        self._removed.clear()
         self.changed.set()
 
     def deliver(self, task_id: str, news: Meta | Exception) -> None:
@@ -116,7 +116,7 @@ class Listener(ABC):
 
     async def _run(self) -> None:
         while self.results:
-            self.start_over()
+            self.resubscribe_all()
             await self.serve()
 
     def _ended(self, running: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from celery.result import AsyncResult
 
 from pico_celery_client.per_app import PerApp
 from pico_celery_client.publishing.thread_pool import DaemonThreads
-from pico_celery_client.results.listener import Listener, Meta, news_of
+from pico_celery_client.results.listener import Listener, Meta, state_key
 
 _POLL: Final = (0.01, 0.5)
 
@@ -17,7 +17,7 @@ _pollers: Final = PerApp(lambda _: DaemonThreads("pico-celery-results", most=1))
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Turn:
+class _ScheduledPoll:
     """When to ask for a task, and how long to wait after that."""
 
     due: float
@@ -32,12 +32,12 @@ class Poller(Listener):
         """Ask while somebody waits."""
         loop = asyncio.get_running_loop()
         shortest, longest = _POLL
-        turns: list[_Turn] = []
-        current: dict[str, _Turn] = {}
+        turns: list[_ScheduledPoll] = []
+        current: dict[str, _ScheduledPoll] = {}
         told: dict[str, tuple[str, str]] = {}
 
         def ask_again(task_id: str, pause: float, *, now: bool = False) -> None:
-            turn = current[task_id] = _Turn(loop.time() + (0 if now else pause), pause, task_id)
+            turn = current[task_id] = _ScheduledPoll(loop.time() + (0 if now else pause), pause, task_id)
             heapq.heappush(turns, turn)
 
         while self.results:
@@ -48,7 +48,7 @@ class Poller(Listener):
                 told.pop(task_id, None)
             for task_id in came:
                 ask_again(task_id, shortest, now=True)
-            asked: dict[str, _Turn] = {}
+            asked: dict[str, _ScheduledPoll] = {}
             while turns and turns[0].due <= loop.time():
                 turn = heapq.heappop(turns)
                 if current.get(turn.task_id) is turn:
@@ -57,14 +57,14 @@ class Poller(Listener):
                 continue
             results = {task_id: self.results[task_id] for task_id in asked if task_id in self.results}
             for task_id, found in (await loop.run_in_executor(_pollers.of(self.app), self._fetch, results)).items():
-                news = told.get(task_id) != news_of(found)
+                news = told.get(task_id) != state_key(found)
                 if news:
-                    told[task_id] = news_of(found)
+                    told[task_id] = state_key(found)
                     self.deliver(task_id, found)
                 if current.get(task_id) is asked[task_id]:
                     ask_again(task_id, shortest if news else min(asked[task_id].pause * 1.5, longest))
 
-    async def _until_due(self, turns: list[_Turn]) -> None:
+    async def _until_due(self, turns: list[_ScheduledPoll]) -> None:
         """Wait until it is time to ask for a task, or until somebody comes or goes."""
         pause = turns[0].due - asyncio.get_running_loop().time() if turns else 0
         try:

@@ -103,7 +103,7 @@ class _RedisSession:
     async def _follow(self) -> None:
         """Read what is stored, subscribe to what is not ready, and read again what may have been stored between."""
         listener = self._listener
-        listener.start_over()
+        listener.resubscribe_all()
         while await listener.wait_for_change():
             came, went = listener.take_changes()
             await self._unsubscribe(map(self._channel, went))

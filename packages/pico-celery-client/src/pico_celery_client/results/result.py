@@ -10,7 +10,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from pico_celery_client.per_app import PerApp
-from pico_celery_client.results.listener import Meta, is_ready, listener_for, news_of
+from pico_celery_client.results.listener import Meta, is_ready, listener_for, state_key
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
 from pico_celery_core.timeouts import Timeouts
@@ -140,7 +140,7 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                     raise ResultTimeoutError(self.id, limit or 0) from None
                 if isinstance(news, Exception):
                     raise news
-                if meta is not None and news_of(news) == news_of(meta):  # read and published at once
+                if meta is not None and state_key(news) == state_key(meta):  # read and published at once
                     continue
                 meta = news
                 if is_ready(meta):

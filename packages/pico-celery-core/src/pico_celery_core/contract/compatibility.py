@@ -14,7 +14,7 @@ _KEYWORD: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KE
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class Incompatibility:
     """A way to call a stub whose message does not fit the handler.
 
     Args:
@@ -35,14 +35,14 @@ class Comparison:
 
     Args:
         agrees: Whether any call of the stub fits the handler.
-        misfits: Calls of the stub that do not fit the handler, whatever their values.
+        incompatibilities: Calls of the stub that do not fit the handler, whatever their values.
         surplus: A call that only the stub's `*args` or `**kwargs` let pass, and that does not fit the handler.
         differences: Where they fit, but promise something else: other annotations, other defaults.
     """
 
     agrees: bool
-    misfits: tuple[Misfit, ...] = ()
-    surplus: Misfit | None = None
+    incompatibilities: tuple[Incompatibility, ...] = ()
+    surplus: Incompatibility | None = None
     differences: tuple[str, ...] = ()
 
 
@@ -61,26 +61,26 @@ def compare(stub: inspect.Signature, handler: inspect.Signature) -> Comparison:
         >>> def stub(self, to, copies=1): ...
         >>> async def handler(self, to): ...
         >>> comparison = compare(message_signature(stub), message_signature(handler))
-        >>> comparison.agrees, str(comparison.misfits[0])
+        >>> comparison.agrees, str(comparison.incompatibilities[0])
         (False, '(to, copies) does not fit: too many positional arguments')
     """
     calls = list(_calls(stub))
-    misfits: list[Misfit] = []
-    surplus: Misfit | None = None
+    incompatibilities: list[Incompatibility] = []
+    surplus: Incompatibility | None = None
     partners: dict[str, str] = {}
     for call in calls:
         complete = call.completed(handler)
         problem = _problem(complete, stub, handler)
         if problem:
-            misfits.append(Misfit(str(call), problem))
+            incompatibilities.append(Incompatibility(str(call), problem))
             continue
         partners |= _partners(complete, stub, handler)
         for free in call.variations(handler):
             problem = _problem(free, stub, handler)
-            surplus = surplus or (Misfit(str(free), problem) if problem else None)
-    agrees = len(misfits) < len(calls)
+            surplus = surplus or (Incompatibility(str(free), problem) if problem else None)
+    agrees = len(incompatibilities) < len(calls)
     differences = tuple(_differences(stub, handler, partners)) if agrees else ()
-    return Comparison(agrees, tuple(misfits), surplus, differences)
+    return Comparison(agrees, tuple(incompatibilities), surplus, differences)
 
 
 @dataclass(frozen=True, slots=True)

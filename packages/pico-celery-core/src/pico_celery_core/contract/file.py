@@ -33,7 +33,7 @@ _PLAIN_TYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class PromisedStub:
+class ContractEntry:
     """A stub that a client promises to send with.
 
     Args:
@@ -81,7 +81,7 @@ def write_contract(clients: Iterable[type]) -> str:
     return json.dumps(data, indent=2) + "\n"
 
 
-def read_contract(text: str) -> list[PromisedStub]:
+def read_contract(text: str) -> list[ContractEntry]:
     """Return what `write_contract` has written.
 
     Args:
@@ -96,7 +96,7 @@ def read_contract(text: str) -> list[PromisedStub]:
         if written != FORMAT:
             raise ContractFileError(f"its format is {written!r}, and this version reads {FORMAT}")
         return [
-            PromisedStub(
+            ContractEntry(
                 entry["task"],
                 entry["stub"],
                 inspect.Signature(
@@ -127,11 +127,11 @@ class _Unknown:
         return "..."
 
 
-def _promised(clients: Iterable[type]) -> Iterator[PromisedStub]:
+def _promised(clients: Iterable[type]) -> Iterator[ContractEntry]:
     for client in clients:
         for method, spec in stubs(client):
             name = f"{client.__module__}.{client.__qualname__}.{method}"
-            yield PromisedStub(spec.name, name, message_signature(getattr(client, method)))
+            yield ContractEntry(spec.name, name, message_signature(getattr(client, method)))
 
 
 def _parameter_data(parameter: inspect.Parameter) -> dict[str, Any]:

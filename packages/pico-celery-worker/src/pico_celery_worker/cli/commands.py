@@ -8,7 +8,7 @@ import click
 from celery import Celery
 from celery.bin.base import CeleryCommand, CLIContext
 
-from pico_celery_core.contract.file import PromisedStub, read_contract
+from pico_celery_core.contract.file import ContractEntry, read_contract
 from pico_celery_core.errors import ContractFileError
 from pico_celery_core.suggestions import near_miss
 from pico_celery_worker.cli import rendering
@@ -93,7 +93,7 @@ def check_command(
         raise click.exceptions.Exit(1)
 
 
-def _read(file: TextIO) -> list[PromisedStub]:
+def _read(file: TextIO) -> list[ContractEntry]:
     try:
         return read_contract(file.read())
     except ContractFileError as error:

@@ -124,7 +124,7 @@ class Inspection:
         metadata = self.container.metadata_for(key)
         if metadata is None:
             return Dependency(_name(key), "", "singleton")
-        given = access.given(self.container, key)
+        given = access.override_of(self.container, key)
         provided = metadata.concrete_class or metadata.provided_type if given is None else type(given)
         keys = list(dict.fromkeys(self._keys(metadata)))
         dependency = Dependency(

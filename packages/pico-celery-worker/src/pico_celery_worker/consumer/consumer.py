@@ -28,7 +28,7 @@ from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.suspects import Suspects
-from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
+from pico_celery_worker.consumer.unacked import settles_at_once, unacked_messages
 from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
 from pico_celery_worker.transports import with_reliable_transport
@@ -178,7 +178,7 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection. A broker that only refuses something is given a moment to come round."""
-        deliveries.settled.note_loss()
+        unacked_messages.settled.note_loss()
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, self.channel_errors) or isinstance(exc.__cause__, self.channel_errors):
             time.sleep(_PAUSE)
@@ -259,8 +259,8 @@ class GreenConsumer(ReliableConsumer):
         # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
         set_default(conf, "worker_enable_prefetch_count_reduction", False)
         self._settling = threading.BoundedSemaphore(most_connections())
-        if keeps_messages(self):
-            deliveries.keep()
+        if settles_at_once(self):
+            unacked_messages.enable()
 
     def call_soon_ack(self, p: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Acknowledge or reject a message, when there is a connection to do it by: Redis needs one for each greenlet.
@@ -287,7 +287,7 @@ class GreenConsumer(ReliableConsumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the connection, but not what runs, unless that is to be cancelled."""
         if not self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
-            deliveries.hold(getattr(self.task_consumer, "channel", None))
+            unacked_messages.detach(getattr(self.task_consumer, "channel", None))
         super().on_connection_error_after_connected(exc)
 
 

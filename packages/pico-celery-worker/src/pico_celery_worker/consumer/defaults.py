@@ -29,7 +29,7 @@ def prepare_broker(app: Any) -> None:
         app.conf.broker_transport_options = {**_BROKER, **(app.conf.broker_transport_options or {})}
 
 
-def let_others_run_while_connecting() -> None:
+def use_patched_sleep_in_kombu() -> None:
     """Let a worker that waits to try to connect again wait as gevent does.
 
     `celery -P gevent` has gevent patch Python before anything else is loaded. But gevent 26.9 looks at all objects, and

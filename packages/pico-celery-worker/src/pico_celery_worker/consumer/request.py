@@ -9,7 +9,7 @@ from celery.worker.request import TERM_SIGNAME, Request
 
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.backends import compare_backends
-from pico_celery_worker.consumer.unacked import deliveries
+from pico_celery_worker.consumer.unacked import unacked_messages
 from pico_celery_worker.pools import in_cold_shutdown
 from pico_celery_worker.pools.job import raised
 from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
@@ -33,7 +33,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             # Celery 5.7 has setters for neither.
             self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
-    def renew(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any]) -> None:
+    def rebind(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any]) -> None:
         """Take another delivery of the same message for this one.
 
         Args:
@@ -46,7 +46,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def acknowledge(self) -> None:
         """Acknowledge the message; as soon as there is a connection, if there is none."""
-        deliveries.answer(self, None, super().acknowledge)
+        unacked_messages.settle(self, None, super().acknowledge)
 
     def reject(self, requeue: bool = False) -> None:
         """Reject the message; as soon as there is a connection, if there is none.
@@ -54,7 +54,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         Args:
             requeue: Whether it is to be delivered again.
         """
-        deliveries.answer(self, requeue, lambda: super(AsyncRequest, self).reject(requeue))
+        unacked_messages.settle(self, requeue, lambda: super(AsyncRequest, self).reject(requeue))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Give back the message of a task that began too late to be cancelled with the others, and was killed."""

@@ -35,7 +35,7 @@ _forget: Final[Callable[[Any, str], None]] = virtual.QoS.ack
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PendingSettlement:
     """What Redis could not be told about a message.
 
     Args:
@@ -46,7 +46,7 @@ class Answer:
     message: Any
     requeue: bool | None = None
 
-    def give(self) -> None:
+    def send(self) -> None:
         """Tell the broker, by the channel that the message has now."""
         message: Any = self.message
         if self.requeue is None:
@@ -93,21 +93,21 @@ class Settled:
         return None if known is None or known[0] < time.monotonic() - _LONGEST_MEMORY else known[1]
 
 
-class Deliveries:
+class UnackedMessages:
     """What is known about messages whose connection is lost. One a process, as `celery.worker.state`."""
 
     def __init__(self) -> None:
         self.settled = Settled()
-        self.are_kept = False
-        self.answers: dict[Identity, Answer] = {}
+        self.is_enabled = False
+        self.pending: dict[Identity, PendingSettlement] = {}
         self._held: list[Any] = []
         self._waiting: list[str] = []
 
-    def keep(self) -> None:
+    def enable(self) -> None:
         """Begin to keep messages, in a worker whose answers are sent at once."""
-        self.are_kept = True
+        self.is_enabled = True
 
-    def answer(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
+    def settle(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
         """Tell the broker about a request's message, or note what it could not be told.
 
         Args:
@@ -119,26 +119,26 @@ class Deliveries:
             give()
             return
         message = request.message
-        if self.are_kept:
-            self._give_or_note(request, requeue, give)
+        if self.is_enabled:
+            self._send_or_note(request, requeue, give)
         else:
             give()
         if not requeue:
             self.settled.note(identity(message), requeue is not None)
 
-    def _give_or_note(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
+    def _send_or_note(self, request: Any, requeue: bool | None, give: Callable[[], Any]) -> None:
         message = request.message
-        if not is_cut_off(message):
+        if not channel_is_closed(message):
             try:
                 give()
             except Exception as error:  # noqa: BLE001  # Redis may refuse it for now
-                logger.warning("The broker refuses what is said about task %s[%s]: %r", *_name(message), error)
+                logger.warning("Could not settle the message of task %s[%s], will retry: %r", *_name(message), error)
         if not message.acknowledged:
             if is_of_redis(message):
-                self.answers[identity(message)] = Answer(message, requeue)
+                self.pending[identity(message)] = PendingSettlement(message, requeue)
             request.acknowledged = True
 
-    def hold(self, channel: Any = None) -> None:
+    def detach(self, channel: Any = None) -> None:
         """Before a connection is given up: keep Redis from giving out again what runs or has just ended.
 
         Args:
@@ -146,9 +146,9 @@ class Deliveries:
                 time. Celery forgets them, and kombu may not be able to give them back.
         """
         running = [request.message for request in state.active_requests if not request.acknowledged]
-        ended = [answer.message for answer in self.answers.values()]
+        ended = [answer.message for answer in self.pending.values()]
         for message in (*running, *ended):
-            if is_of_redis(message) and not message.acknowledged and not is_cut_off(message):
+            if is_of_redis(message) and not message.acknowledged and not channel_is_closed(message):
                 _forget(message.channel.qos, message.delivery_tag)
                 self._held.append(message)
         qos = getattr(channel, "qos", None)
@@ -158,9 +158,9 @@ class Deliveries:
                 _forget(qos, tag)
             self._waiting += waiting
 
-    def resume(self, channel: Any) -> None:
+    def reattach(self, channel: Any) -> None:
         """With a new connection: go on with what was held, and catch up on what could not be told."""
-        answered = {id(answer.message) for answer in self.answers.values()}
+        answered = {id(answer.message) for answer in self.pending.values()}
         running = {id(request.message) for request in state.active_requests}
         while self._held:
             message = self._held[-1]
@@ -174,16 +174,16 @@ class Deliveries:
         while self._waiting:
             channel.qos.restore_by_tag(self._waiting[-1])
             self._waiting.pop()
-        self.catch_up()
+        self.flush()
 
-    def catch_up(self) -> None:
+    def flush(self) -> None:
         """Tell Redis what it could not be told before."""
-        for key, answer in list(self.answers.items()):
-            if not is_cut_off(answer.message):
-                answer.give()
-                self.answers.pop(key, None)
+        for key, answer in list(self.pending.items()):
+            if not channel_is_closed(answer.message):
+                answer.send()
+                self.pending.pop(key, None)
 
-    def take_over(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any], errors: Any) -> bool:
+    def claim_redelivered(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any], errors: Any) -> bool:
         """Take a message that was delivered again for one that is known, and tell whether it is.
 
         Args:
@@ -193,12 +193,12 @@ class Deliveries:
             errors: What either may raise when the connection is lost again.
         """
         key = identity(message)
-        self.answers.pop(key, None)
+        self.pending.pop(key, None)
         running: Any = next((r for r in tuple(state.active_requests) if identity(r.message) == key), None)
-        renew = getattr(running, "renew", None)
-        if self.are_kept and renew is not None and not running.acknowledged:
-            renew(message, ack, reject)
-            logger.info("Task %s[%s] was delivered again while it runs: it goes on", *_name(message))
+        rebind = getattr(running, "rebind", None)
+        if self.is_enabled and rebind is not None and not running.acknowledged:
+            rebind(message, ack, reject)
+            logger.info("Task %s[%s] was redelivered while it runs: the running execution goes on", *_name(message))
             return True
         rejected = self.settled.was_rejected(key)
         if rejected is None:
@@ -207,11 +207,11 @@ class Deliveries:
             reject(logger, errors, False)
         else:
             ack(logger, errors)
-        logger.info("Task %s[%s] was delivered again after it had run: it is not run again", *_name(message))
+        logger.info("Task %s[%s] was redelivered after it had ended: settled without running it again", *_name(message))
         return True
 
 
-deliveries: Final = Deliveries()
+unacked_messages: Final = UnackedMessages()
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -219,14 +219,16 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
     receive: Callable[..., Any] = default(task, app, consumer, **options)
 
     def receive_once(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> Any:
-        if was_redelivered(message) and deliveries.take_over(message, ack, reject, consumer.connection_errors):
+        if was_redelivered(message) and unacked_messages.claim_redelivered(
+            message, ack, reject, consumer.connection_errors
+        ):
             return None
         return receive(message, body, ack, reject, callbacks, **more)
 
     return receive_once
 
 
-def keeps_messages(consumer: Any) -> bool:
+def settles_at_once(consumer: Any) -> bool:
     """Tell whether a consumer's acknowledgements are sent at once, by the greenlet that has one to send."""
     return consumer.hub is None and bool(getattr(consumer.pool, "is_green", False))
 
@@ -255,7 +257,7 @@ def is_redis(channel: Any) -> bool:
     return hasattr(type(channel), "unacked_key")
 
 
-def is_cut_off(message: Any) -> bool:
+def channel_is_closed(message: Any) -> bool:
     """Tell whether the connection by which a message came is given up."""
     channel = message.channel
     return bool(getattr(channel, "closed", False)) or not getattr(channel, "is_open", True)

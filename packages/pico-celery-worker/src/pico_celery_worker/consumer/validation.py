@@ -107,7 +107,7 @@ def check(message: Any) -> None:
     headers = message.headers
     if headers is None:
         return  # Celery refuses it
-    _expect(isinstance(headers, Mapping), "its headers are no mapping")
+    _expect(isinstance(headers, Mapping), "headers is not a mapping")
     if "task" in headers:
         body = message.payload
         # Between its two protocols Celery had messages that say something in either place.
@@ -122,12 +122,12 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
     task_id = headers.get("id")
     limits = headers.get("timelimit")
     stamped = headers.get("stamped_headers")
-    _expect(isinstance(headers["task"], str), "its task's name is no text")
-    _expect(isinstance(task_id, str) and bool(task_id), "it has no id, or one that is no text")
-    _expect(limits is None or _are_limits(limits), "its time limits are not two numbers of seconds that one can wait")
-    _expect(stamped is None or _are_texts(stamped), "its stamped headers are no list of texts")
-    _expect(isinstance(headers.get("stamps"), (Mapping, type(None))), "its stamps are no mapping")
-    _expect(isinstance(headers.get("shadow"), (str, type(None))), "its other name is no text")
+    _expect(isinstance(headers["task"], str), "task is not a string")
+    _expect(isinstance(task_id, str) and bool(task_id), "id is missing or not a string")
+    _expect(limits is None or _are_limits(limits), "timelimit is not a pair of numbers of seconds that one can wait")
+    _expect(stamped is None or _are_texts(stamped), "stamped_headers is not a list of texts")
+    _expect(isinstance(headers.get("stamps"), (Mapping, type(None))), "stamps is not a mapping")
+    _expect(isinstance(headers.get("shadow"), (str, type(None))), "shadow is not a string")
     for name, counts in _COUNTS.items():
         number = headers.get(name)
         is_count = number is None or (isinstance(number, int) and abs(number) <= _LARGEST_COUNT)
@@ -164,10 +164,10 @@ def _check_body(body: Any) -> None:
     if isinstance(body, Mapping) and "args" in body:
         _check_call(body["args"], body.get("kwargs", {}))
         return
-    _expect(isinstance(body, (list, tuple)) and len(body) == 3, "its body is not of three parts")  # noqa: PLR2004
+    _expect(isinstance(body, (list, tuple)) and len(body) == 3, "body does not have three parts")  # noqa: PLR2004
     args, kwargs, embed = body
     _check_call(args, kwargs)
-    _expect(embed is None or isinstance(embed, Mapping), "the third part of its body is no mapping")
+    _expect(embed is None or isinstance(embed, Mapping), "the third part of body (embed) is not a mapping")
     _check_links(embed or {})
 
 
@@ -175,7 +175,7 @@ def _check_links(parts: Mapping[str, Any]) -> None:
     # Celery makes one mapping of a message's headers and of the third part of its body.
     for name in _LINKS:
         links = parts.get(name)
-        _expect(links is None or _are_signatures(links), f"its {name} is no list of signatures")
+        _expect(links is None or _are_signatures(links), f"{name} is not a list of signatures")
     for name in ("chord", "delivery_info"):
         _expect(isinstance(parts.get(name), (Mapping, type(None))), f"its {name} is no mapping")
 
@@ -185,9 +185,9 @@ def _are_signatures(links: Any) -> bool:
 
 
 def _check_call(args: Any, kwargs: Any) -> None:
-    _expect(isinstance(args, (list, tuple)), "its positional arguments are no list")
-    _expect(isinstance(kwargs, Mapping), "its keyword arguments are no mapping")
-    _expect(all(isinstance(name, str) for name in kwargs), "the name of a keyword argument is no text")
+    _expect(isinstance(args, (list, tuple)), "args is not a list")
+    _expect(isinstance(kwargs, Mapping), "kwargs is not a mapping")
+    _expect(all(isinstance(name, str) for name in kwargs), "a key of kwargs is not a string")
 
 
 def _expect(condition: bool, problem: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Final
 from celery import bootsteps
 
 from pico_celery_worker.consumer.descriptors import check_room
-from pico_celery_worker.consumer.unacked import deliveries, keeps_messages
-from pico_celery_worker.loop import host_class
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.consumer.unacked import settles_at_once, unacked_messages
+from pico_celery_worker.loop import runner_class
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 from pico_celery_worker.pools import pool_name
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Renewal:
         native: How to start the thread.
     """
 
-    def __init__(self, channel: Any, connection: Any, interval: float, native: Native) -> None:
+    def __init__(self, channel: Any, connection: Any, interval: float, native: UnpatchedThreading) -> None:
         self.error: Exception | None = None
         """Why the last attempt failed, if it did."""
         self._channel = channel
@@ -74,7 +74,7 @@ class Renewal:
                 self._uses_sockets = True
                 self._own = self._connection.clone(transport_options=options)
                 self._client = self._own.channel().client
-            self._channel.renew(self._client)
+            self._channel.renew_leases(self._client)
             self.error = None
         except Exception as error:  # noqa: BLE001  # whatever it is, the next attempt may do better
             self.error = error
@@ -119,11 +119,11 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
     def start(self, parent: Any) -> None:
         """Begin to look, if the broker is one to look at."""
         transport, channel = parent.connection.transport, parent.task_consumer.channel
-        if not hasattr(channel, "renew"):
+        if not hasattr(channel, "renew_leases"):
             return
-        is_green = keeps_messages(parent)
+        is_green = settles_at_once(parent)
         if is_green:
-            deliveries.resume(channel)
+            unacked_messages.reattach(channel)
         options = parent.connection.transport_options or {}
         interval = float(options.get("unacked_restore_interval", transport.Channel.unacked_restore_interval))
         # Twice may fail before the third is too late.
@@ -131,22 +131,22 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
         renewal = None
         # A prefork worker runs no tasks where it renews, and forks, which a thread might not survive.
         if pool_name(type(parent.pool)) != "prefork":
-            renewal = self._renewal = Renewal(channel, parent.connection, interval, host_class().native())
+            renewal = self._renewal = Renewal(channel, parent.connection, interval, runner_class().native())
             renewal.start()
 
-        def look() -> None:
+        def restore_and_flush() -> None:
             try:
                 if renewal is None:
-                    channel.renew()
+                    channel.renew_leases()
                 elif renewal.error is not None:
                     logger.warning("Redis may deliver again what this worker still has in hand: %r", renewal.error)
                 if is_green:
                     transport.cycle.maybe_restore_messages()
-                    deliveries.catch_up()
+                    unacked_messages.flush()
             except (*transport.connection_errors, *transport.channel_errors) as error:
                 logger.debug("Messages are still to be looked after: %r", error)
 
-        self._entry = parent.timer.call_repeatedly(interval, look)
+        self._entry = parent.timer.call_repeatedly(interval, restore_and_flush)
 
     def stop(self, parent: Any) -> None:
         """End to look where the connection is lost. A worker that stops goes on until all its tasks have ended."""

@@ -25,7 +25,7 @@ class Scope(Protocol):
         ...
 
 
-class Nowhere:
+class SingletonScope:
     """The scope of singletons: the container cleans them up."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ ABSENT: Final = object()
 """What a builder returns for an argument that is left to its default."""
 
 # These end the execution, wherever they are raised: a time limit, and what asks for a retry or a rejection.
-_FINAL: Final = (SoftTimeLimitExceeded, TaskPredicate)
+_CONTROL_FLOW: Final = (SoftTimeLimitExceeded, TaskPredicate)
 
 # These say themselves what is wrong, or are not the component's failure.
-_OUTSPOKEN: Final = (PicoError, *_FINAL)
+_NOT_WRAPPED: Final = (PicoError, *_CONTROL_FLOW)
 
 
 class Arguments:
@@ -194,7 +194,7 @@ def named(key: Any, builder: Builder) -> Builder:
         async def build_async(scope: Scope) -> Any:
             try:
                 return await build(scope)
-            except _OUTSPOKEN:
+            except _NOT_WRAPPED:
                 raise
             except Exception as error:
                 raise ComponentCreationError(key, error) from error
@@ -204,7 +204,7 @@ def named(key: Any, builder: Builder) -> Builder:
     def build_named(scope: Scope) -> Any:
         try:
             return build(scope)
-        except _OUTSPOKEN:
+        except _NOT_WRAPPED:
             raise
         except Exception as error:
             raise ComponentCreationError(key, error) from error
@@ -242,11 +242,11 @@ def first_of(first: Builder, others: Sequence[Builder], *, is_optional: bool) ->
         async def build_async(scope: Scope) -> Any:
             try:
                 return await first.build(scope) if first.awaits else first.build(scope)
-            except _FINAL:
+            except _CONTROL_FLOW:
                 raise
             except Exception:
                 for other in others:
-                    with _forgiveness():
+                    with _suppressed():
                         return await other.build(scope) if other.awaits else other.build(scope)
                 if is_optional:
                     return ABSENT
@@ -257,11 +257,11 @@ def first_of(first: Builder, others: Sequence[Builder], *, is_optional: bool) ->
     def build(scope: Scope) -> Any:
         try:
             return first.build(scope)
-        except _FINAL:
+        except _CONTROL_FLOW:
             raise
         except Exception:
             for other in others:
-                with _forgiveness():
+                with _suppressed():
                     return other.build(scope)
             if is_optional:
                 return ABSENT
@@ -271,10 +271,10 @@ def first_of(first: Builder, others: Sequence[Builder], *, is_optional: bool) ->
 
 
 @contextmanager
-def _forgiveness() -> Generator[None]:
+def _suppressed() -> Generator[None]:
     try:
         yield
-    except _FINAL:
+    except _CONTROL_FLOW:
         raise
     except Exception:  # noqa: BLE001, S110  # the container keeps the first error
         pass

@@ -12,7 +12,7 @@ from celery.exceptions import TimeLimitExceeded
 from pico_ioc import DependencyRequest, PicoContainer, analyze_callable_dependencies
 
 from pico_celery_core import _pico_ioc as access
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.cancellation import CancelScope
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ async def _call(container: PicoContainer, instance: Any, hook: Hook, label: str,
     try:
         result = hook.call(container, instance)
         if hasattr(result, "__await__"):
-            await Interruption(f"clean-up {where}", timeout).guard(_waiting(result), hard_limit=timeout)
+            await CancelScope(f"clean-up {where}", timeout).guard(_waiting(result), hard_limit=timeout)
     except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
         if task and task.cancelling() > cancelled_before:
             raise asyncio.CancelledError from None
@@ -92,7 +92,7 @@ def hooks_of(cls: type) -> tuple[Hook, ...]:
 
 def method_dependencies(cls: type, name: str) -> tuple[DependencyRequest, ...]:
     """Return what the container calls a method of an instance with."""
-    bound = inspect.getattr_static(cls, name).__get__(_SOMEBODY, cls)
+    bound = inspect.getattr_static(cls, name).__get__(_DUMMY_SELF, cls)
     dependencies: tuple[DependencyRequest, ...] = analyze_callable_dependencies(bound)
     return dependencies
 
@@ -100,4 +100,4 @@ def method_dependencies(cls: type, name: str) -> tuple[DependencyRequest, ...]:
 # Some classes are made for one instance alone, as those of mocks.
 _hooks: Final[weakref.WeakKeyDictionary[type, tuple[Hook, ...]]] = weakref.WeakKeyDictionary()
 
-_SOMEBODY: Final = object()
+_DUMMY_SELF: Final = object()

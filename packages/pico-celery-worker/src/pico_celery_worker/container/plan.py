@@ -25,7 +25,7 @@ from pico_ioc.constants import SCOPE_PROTOTYPE, SCOPE_SINGLETON
 from pico_celery_core import _pico_ioc as access
 from pico_celery_core._pico_ioc import Recipe
 from pico_celery_worker.container import builders
-from pico_celery_worker.container.builders import Arguments, Builder, Constant, Initializer, Nowhere, Scope
+from pico_celery_worker.container.builders import Arguments, Builder, Constant, Initializer, Scope, SingletonScope
 from pico_celery_worker.container.cleanup import clean_up, hooks_of, method_dependencies
 from pico_celery_worker.container.singletons import AsyncSingletons, initializers, needs_awaiting
 
@@ -89,7 +89,7 @@ class _Compiler:
 
     def compile_root(self, key: Any) -> Builder:
         builder = self._compile(key)
-        if isinstance(builder, Constant) and access.behind(builder.value) is None:
+        if isinstance(builder, Constant) and access.unwrap_proxy(builder.value) is None:
             return self._left_to_container(key)  # lazy: asking for it makes it
         return builder
 
@@ -99,7 +99,7 @@ class _Compiler:
             builder = self._construction(metadata)
         except _NotProvableError as reason:
             raise ComponentCreationError(metadata.key, reason) from None
-        scope = Nowhere()
+        scope = SingletonScope()
         try:
             return await builder.build(scope) if builder.awaits else builder.build(scope)
         except BaseException:
@@ -160,7 +160,7 @@ class _Compiler:
 
     def _provided(self, key: Any, call: Builder) -> Builder:
         """What a function returns is known only then: await it, initialize it and clean it up as its class says."""
-        given = access.given(self._container, key)
+        given = access.override_of(self._container, key)
         finishers: weakref.WeakKeyDictionary[type, tuple[list[Initializer], Any, bool]] = weakref.WeakKeyDictionary()
 
         async def build(scope: Scope) -> Any:
@@ -185,7 +185,7 @@ class _Compiler:
         return builders.named(key, Builder(build, awaits=True))
 
     def _is_singleton(self, instance: Any) -> bool:
-        return any(access.behind(singleton) is instance for singleton in access.singletons(self._container))
+        return any(access.unwrap_proxy(singleton) is instance for singleton in access.singletons(self._container))
 
     def _wrapping(self, key: Any, cls: type) -> Callable[[Any], Any] | None:
         if not access.is_intercepted(cls):
@@ -225,11 +225,11 @@ class _Compiler:
     def _left_to_container(self, key: Any) -> Builder:
         metadata = self._container.metadata_for(key)
         ours = metadata is not None and metadata.scope == SCOPE_PROTOTYPE
-        given = access.given(self._container, key)
+        given = access.override_of(self._container, key)
 
         async def build(scope: Scope) -> Any:
             instance = await self._container.aget(key)
-            real = access.behind(instance)
+            real = access.unwrap_proxy(instance)
             if ours and real is not given and hooks_of(type(real)):
                 scope.created.append(real)
             return instance

@@ -31,7 +31,7 @@ async def close(container: PicoContainer, timeout: float) -> None:
         made = list(_made(container))[::-1]
         await clean_up(container, itertools.chain(_factories(container), made), "the container", timeout)
     finally:
-        with access.cleaned_up(container):
+        with access.without_cleanup_targets(container):
             await container.ashutdown()
 
 
@@ -69,7 +69,7 @@ def _made(container: PicoContainer) -> Iterator[Any]:
     singletons = access.singletons_by_key(container)
     seen: set[int] = set()
     for key in AsyncSingletons(container).in_order(singletons):
-        instance = access.behind(singletons.get(key))
+        instance = access.unwrap_proxy(singletons.get(key))
         if instance is not None and id(instance) not in seen:
             seen.add(id(instance))
             yield instance

@@ -76,12 +76,12 @@ class AsyncSingletons:
     ) -> None:
         with self._container.as_current():
             proxy = self._container.get(metadata.key)
-            instance = access.behind(proxy)
+            instance = access.unwrap_proxy(proxy)
             if inspect.iscoroutine(instance):  # someone has used the proxy too early, and it took this for its object
                 instance.close()
                 instance = None
             if instance is None:
-                instance = access.behind(await construct(metadata))
+                instance = access.unwrap_proxy(await construct(metadata))
                 access.put_behind(proxy, instance)
         self._made[metadata.key] = proxy if access.is_intercepted(type(instance)) else instance
 
@@ -116,7 +116,7 @@ def dependencies_of(container: PicoContainer, metadata: ProviderMetadata) -> Ite
 def needs_awaiting(container: PicoContainer, metadata: ProviderMetadata) -> bool:
     """Tell whether only a coroutine can make a component, as far as that can be known beforehand."""
     recipe = access.recipe(container, metadata.key)
-    maker = recipe.function if recipe is not None else access.given(container, metadata.key)
+    maker = recipe.function if recipe is not None else access.override_of(container, metadata.key)
     methods = [getattr(cls, name) for cls in _classes(container, metadata) for name in initializers(cls)]
     return any(map(inspect.iscoroutinefunction, [maker, *methods]))
 
@@ -125,7 +125,7 @@ def _classes(container: PicoContainer, metadata: ProviderMetadata) -> list[type]
     """Return the classes that take part in the making of a component: its own, and its factory's."""
     recipe = access.recipe(container, metadata.key)
     if recipe is None:
-        given = access.given(container, metadata.key)
+        given = access.override_of(container, metadata.key)
         return [given if isinstance(given, type) else type(given)]
     if isinstance(recipe.function, type):
         return [recipe.function]

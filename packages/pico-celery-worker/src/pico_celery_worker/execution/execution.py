@@ -13,7 +13,7 @@ from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.execution.scope import TaskScope
 from pico_celery_worker.loop import current_task
-from pico_celery_worker.loop.cancellation import Interruption
+from pico_celery_worker.loop.cancellation import CancelScope
 
 
 class Executor:
@@ -49,7 +49,7 @@ class Execution:
         kwargs: The message's keyword arguments.
     """
 
-    __slots__ = ("_args", "_executor", "_kwargs", "_label", "_limits", "_task", "interruption")
+    __slots__ = ("_args", "_executor", "_kwargs", "_label", "_limits", "_task", "cancel_scope")
 
     def __init__(self, executor: Executor, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._executor = executor
@@ -60,7 +60,7 @@ class Execution:
         hard = (request.time_limit or task.time_limit) if executor.enforces_hard_limits else None
         self._limits = request.soft_time_limit or task.soft_time_limit, hard
         self._label = one_line(f"{executor.handler.spec.name}[{request.id}]")
-        self.interruption = Interruption(self._label, executor.timeouts.cancel)
+        self.cancel_scope = CancelScope(self._label, executor.timeouts.cancel)
 
     async def run(self) -> Any:
         """Run the handler once.
@@ -78,7 +78,7 @@ class Execution:
         token = current_task.executing.set(self._task)
         try:
             async with TaskScope(executor.container, self._label, executor.timeouts.cleanup) as scope:
-                return await self.interruption.guard(
+                return await self.cancel_scope.guard(
                     self._resolve_and_call(scope),
                     soft_limit=soft_limit,
                     hard_limit=hard_limit,

@@ -8,7 +8,7 @@ from pico_ioc import PicoContainer
 
 from pico_celery_core import _pico_ioc as access
 from pico_celery_worker.container.cleanup import clean_up
-from pico_celery_worker.loop import child_tasks as leftovers
+from pico_celery_worker.loop import child_tasks
 
 _ids: Final = itertools.count(1)
 
@@ -29,7 +29,7 @@ class TaskScope:
         self._label = label
         self._cleanup_timeout = cleanup_timeout
         self._id = next(_ids)
-        self._started = leftovers.Tasks(label)
+        self._started = child_tasks.ChildTasks(label)
         self._tokens: tuple[Any, ...] = ()
         self.created: list[Any] = []
 
@@ -41,7 +41,7 @@ class TaskScope:
     async def __aenter__(self) -> Self:
         container = self._container
         self._tokens = (
-            leftovers.started.set(self._started),
+            child_tasks.started.set(self._started),
             container.activate(),
             container.activate_scope(access.TASK_SCOPE, self._id),
         )
@@ -51,10 +51,10 @@ class TaskScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         started, current, scope = self._tokens
-        leftovers.started.reset(started)
+        child_tasks.started.reset(started)
         try:
             if self._started:
-                await leftovers.cancel(self._started, self._cleanup_timeout)
+                await child_tasks.cancel(self._started, self._cleanup_timeout)
         finally:
             try:
                 await self._clean_up()
@@ -68,10 +68,10 @@ class TaskScope:
         done: dict[int, Any] = {}
         while True:
             # What the handler itself asked the container for came after what was resolved for it.
-            made = access.peek_task_scope(self._container, self._id)
+            made = access.task_scope_instances(self._container, self._id)
             if not (made or self.created):
                 return
-            made = [access.behind(item) for item in made]
+            made = [access.unwrap_proxy(item) for item in made]
             new = {id(instance): instance for instance in [*self.created, *made] if id(instance) not in done}
             if not new:
                 return

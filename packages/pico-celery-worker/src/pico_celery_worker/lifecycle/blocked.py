@@ -14,7 +14,7 @@ from typing import Final
 from celery.platforms import EX_FAILURE
 
 from pico_celery_worker.lifecycle.os_signals import STOP_SIGNALS
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 
 _LOOK: Final = 1.0
 
@@ -28,7 +28,7 @@ class BlockedExit:
         held_up_by: Says what holds it up.
     """
 
-    def __init__(self, native: Native, longest: float, held_up_by: Callable[[], str]) -> None:
+    def __init__(self, native: UnpatchedThreading, longest: float, held_up_by: Callable[[], str]) -> None:
         self._native = native
         self._longest = longest
         self._held_up_by = held_up_by

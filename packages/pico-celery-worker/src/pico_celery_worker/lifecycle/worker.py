@@ -12,9 +12,9 @@ from celery.utils.imports import symbol_by_name
 from pico_celery_core.message_size import limit_decompression, max_message_size
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.defaults import (
-    let_others_run_while_connecting,
     prepare_broker,
     prepare_result_backend,
+    use_patched_sleep_in_kombu,
 )
 from pico_celery_worker.consumer.descriptors import fit
 from pico_celery_worker.consumer.results import outlast_refusals
@@ -22,7 +22,7 @@ from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
 from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
-from pico_celery_worker.loop import close_host, current_host
+from pico_celery_worker.loop import close_runner, current_runner
 from pico_celery_worker.pools import pool_name
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of, set_runtime
 
@@ -104,22 +104,24 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         """Tell `celery inspect stats` how the loop does; times in seconds."""
         if self._pool == _PREFORK:
             return {}  # the loops are in the children, and making one here would let them inherit it
-        host = current_host()
-        lag = {"last": host.lag.last, "worst": host.lag.worst} if host.lag is not None else None
-        return {"pico_celery": {"asyncio_tasks": len(asyncio.all_tasks(host.loop)), "loop_lag": lag}}
+        runner = current_runner()
+        lag = {"last": runner.lag.last, "worst": runner.lag.worst} if runner.lag is not None else None
+        return {"pico_celery": {"asyncio_tasks": len(asyncio.all_tasks(runner.loop)), "loop_lag": lag}}
 
     def _open(self, **_: Any) -> None:
-        host = current_host()
+        runner = current_runner()
         longest = self._timeouts.loop_lag_warning
         if longest > 0:
-            host.watch(longest)
+            runner.watch(longest)
         try:
             for executor in self._runtime.executors:
-                host.run(executor.plan.prepare())
+                runner.run(executor.plan.prepare())
         except Exception as error:
             if self._pool == _PREFORK:
                 # If the child ended, the pool would put another in its place at once, with no more luck, and so on.
-                logger.critical("This process cannot make what its tasks need, and tries again with each: %s", error)
+                logger.critical(
+                    "Could not create the singletons that tasks depend on; retrying with each task: %s", error
+                )
                 return
             logger.critical("The worker cannot start: %s", error)
             self._close()
@@ -128,20 +130,20 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
     def _end_if_blocked(self) -> None:
         longest = self._timeouts.blocked
         if longest > 0:
-            host = current_host()
-            self._blocked_exit = BlockedExit(host.native(), longest, host.held_up_by)
-            host.keep_calling(self._blocked_exit.beat, 1)
+            runner = current_runner()
+            self._blocked_exit = BlockedExit(runner.native(), longest, runner.held_up_by)
+            runner.keep_calling(self._blocked_exit.beat, 1)
             self._blocked_exit.start()
 
     def _close(self, **_: Any) -> None:
         if self._blocked_exit is not None:
             self._blocked_exit.stop()
         try:
-            current_host().run(close(self._runtime.container, self._timeouts.cleanup))
+            current_runner().run(close(self._runtime.container, self._timeouts.cleanup))
         except Exception:
             logger.exception("Closing the container failed")
         finally:
-            close_host()
+            close_runner()
 
 
 def check_autoscale(worker: Any) -> None:
@@ -184,7 +186,7 @@ def _choose_pool(sender: Any, **_: Any) -> None:
     if pool_cls.__module__ in POOLS:
         sender.pool_cls = get_implementation(POOLS[pool_cls.__module__])
     if pool_name(pool_cls) in (_GEVENT, _EVENTLET):
-        let_others_run_while_connecting()
+        use_patched_sleep_in_kombu()
     prepare_broker(sender.app)
 
 

@@ -1,4 +1,4 @@
-"""What every host does alike: hand a coroutine to the loop, wait, and pass on what interrupts the wait."""
+"""What every runner does alike: hand a coroutine to the loop, wait, and pass on what interrupts the wait."""
 
 import asyncio
 import functools
@@ -11,17 +11,16 @@ from typing import Any, Final, Generic, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from pico_celery_worker.loop import child_tasks as leftovers
-from pico_celery_worker.loop import current_task
-from pico_celery_worker.loop.cancellation import Interruption, set_canceller
-from pico_celery_worker.loop.watchdog import LagWatch, Native, held_up_by
+from pico_celery_worker.loop import child_tasks, current_task
+from pico_celery_worker.loop.cancellation import CancelScope, set_canceller
+from pico_celery_worker.loop.watchdog import LoopWatchdog, UnpatchedThreading, held_up_by
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 # How long what is left on a loop may take to end when the loop is closed, in seconds.
-_LONGEST_GOODBYE: Final = 5.0
+CLOSE_TIMEOUT: Final = 5.0
 
 
 class Waiter(Generic[_T]):
@@ -59,18 +58,18 @@ class Waiter(Generic[_T]):
         return self._returned
 
 
-class Host(ABC):
+class LoopRunner(ABC):
     """Runs coroutines on one event loop, for callers that are not coroutines themselves."""
 
     @staticmethod
     @abstractmethod
-    def native() -> Native:
+    def native() -> UnpatchedThreading:
         """What starts native threads here."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.lag: LagWatch | None = None
-        loop.set_task_factory(leftovers.task_factory)
+        self.lag: LoopWatchdog | None = None
+        loop.set_task_factory(child_tasks.task_factory)
 
     def watch(self, longest: float) -> None:
         """Warn when the loop is held up.
@@ -79,7 +78,7 @@ class Host(ABC):
             longest: For how long it may be, in seconds.
         """
         if self.lag is None:
-            self.lag = LagWatch(self.loop, longest, self.native(), self._left_at)
+            self.lag = LoopWatchdog(self.loop, longest, self.native(), self._left_at)
             self._call(self.lag.start)
 
     def held_up_by(self) -> str:
@@ -95,15 +94,15 @@ class Host(ABC):
             pause: How long to wait between two calls, in seconds.
         """
 
-    def run(self, coroutine: Coroutine[Any, Any, _T], interruption: Interruption | None = None) -> _T:
+    def run(self, coroutine: Coroutine[Any, Any, _T], cancel_scope: CancelScope | None = None) -> _T:
         """Run a coroutine on the loop, in a copy of the caller's context, and wait for its outcome.
 
         The caller waits as its pool waits: a greenlet lets the others run. Where the wait is interrupted, the
-        coroutine is cancelled and its end awaited before the interruption goes on.
+        coroutine is cancelled and its end awaited before the cancel_scope goes on.
 
         Args:
             coroutine: What to run.
-            interruption: How to interrupt it.
+            cancel_scope: How to interrupt it.
 
         Returns:
             What the coroutine returns.
@@ -120,11 +119,11 @@ class Host(ABC):
             )
         waiter: Waiter[_T] = self._waiter()
         set_ours = set_canceller.get()
-        if interruption is not None and set_ours is not None:
-            set_ours(functools.partial(self._call, interruption.cancel))
+        if cancel_scope is not None and set_ours is not None:
+            set_ours(functools.partial(self._call, cancel_scope.cancel))
         context = copy_context()
-        context.run(current_task.wait_here)
-        name = interruption.label if interruption is not None else None
+        context.run(current_task.bind_current_stack)
+        name = cancel_scope.label if cancel_scope is not None else None
         self._start(waiter.await_for(coroutine), name, context)
         interrupted: BaseException | None = None
         while True:
@@ -132,13 +131,13 @@ class Host(ABC):
                 waiter.wait()
                 break
             except SoftTimeLimitExceeded as error:
-                if interruption is not None:
-                    self._call(interruption.throw, error)
+                if cancel_scope is not None:
+                    self._call(cancel_scope.soft_timeout, error)
             except BaseException as error:  # noqa: BLE001
                 interrupted = interrupted or error
-                if interruption is not None:
-                    self._call(interruption.cancel)
-                    self._unblock(interruption)
+                if cancel_scope is not None:
+                    self._call(cancel_scope.cancel)
+                    self._unblock(cancel_scope)
         if interrupted is not None:
             raise interrupted
         return waiter.outcome()
@@ -179,7 +178,7 @@ class Host(ABC):
         lets other greenlets run meanwhile, which would seem to be on the loop as well.
         """
 
-    def _unblock(self, interruption: Interruption) -> None:  # noqa: B027  # a thread cannot be raised in
+    def _unblock(self, cancel_scope: CancelScope) -> None:  # noqa: B027  # a thread cannot be raised in
         """Raise CancelledError in a coroutine that holds up the loop, where that is possible."""
 
     @abstractmethod
@@ -207,7 +206,7 @@ class Host(ABC):
         self.loop.call_soon_threadsafe(function, *args)
 
 
-async def cancel_all(lag: LagWatch | None) -> None:
+async def cancel_all(lag: LoopWatchdog | None) -> None:
     """Stop the watch, cancel every other task of the running loop and wait for it, and close async generators."""
     if lag is not None:
         lag.stop()
@@ -215,5 +214,5 @@ async def cancel_all(lag: LagWatch | None) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks, timeout=_LONGEST_GOODBYE)
+        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
     await asyncio.get_running_loop().shutdown_asyncgens()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pico_celery_worker.loop import host_class
+from pico_celery_worker.loop import runner_class
 
 _T = TypeVar("_T")
 
@@ -39,5 +39,5 @@ async def run_blocking(function: Callable[..., _T], /, *args: Any, **kwargs: Any
         except StopIteration as error:
             raise RuntimeError(f"{function!r} raised StopIteration") from error
 
-    value: _T = await host_class().run_blocking(call)
+    value: _T = await runner_class().run_blocking(call)
     return value

@@ -43,7 +43,7 @@ _SoftTimeLimitError.__name__ = _SoftTimeLimitError.__qualname__ = SoftTimeLimitE
 _SoftTimeLimitError.__module__ = SoftTimeLimitExceeded.__module__
 
 
-class Interruption:
+class CancelScope:
     """Raises exceptions in a running coroutine, where it waits.
 
     asyncio can only cancel a task. This stands between the task and the coroutine and turns a cancellation that it
@@ -55,14 +55,14 @@ class Interruption:
 
     Args:
         label: Names the execution in the log.
-        grace: How long a cancelled coroutine may take to end, in seconds.
+        grace_period: How long a cancelled coroutine may take to end, in seconds.
     """
 
     __slots__ = (
         "_cancelled",
         "_counted",
         "_error",
-        "_grace",
+        "_grace_period",
         "_hard_limit",
         "_soft",
         "_task",
@@ -70,9 +70,9 @@ class Interruption:
         "label",
     )
 
-    def __init__(self, label: str = "", grace: float = 10) -> None:
+    def __init__(self, label: str = "", grace_period: float = 10) -> None:
         self.label = label
-        self._grace = grace
+        self._grace_period = grace_period
         self._task: asyncio.Task[Any] | None = None
         self._error: BaseException | None = None
         self._soft = False
@@ -86,7 +86,7 @@ class Interruption:
         """The asyncio task whose coroutine is interrupted, while it runs."""
         return self._task
 
-    def throw(self, error: SoftTimeLimitExceeded) -> None:
+    def soft_timeout(self, error: SoftTimeLimitExceeded) -> None:
         """Raise a soft time limit in the coroutine; the second one, and one after `cancel`, is not delivered.
 
         Args:
@@ -97,13 +97,13 @@ class Interruption:
             self._interrupt(_SoftTimeLimitError(*error.args))
 
     def cancel(self) -> None:
-        """Cancel the coroutine, and close it if it still goes on after the time of grace."""
+        """Cancel the coroutine, and close it if it still goes on after the grace period."""
         if self._cancelled:
             return
         self._cancelled = True
         self._interrupt(asyncio.CancelledError())
         if self._task is not None:
-            self._timers.append(self._task.get_loop().call_later(self._grace, self._close))
+            self._timers.append(self._task.get_loop().call_later(self._grace_period, self._close))
 
     async def guard(
         self, coroutine: Coroutine[Any, Any, _T], *, soft_limit: float | None = None, hard_limit: float | None = None
@@ -127,7 +127,7 @@ class Interruption:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0
         if soft_limit is not None:
-            self._timers.append(loop.call_later(soft_limit, self.throw, SoftTimeLimitExceeded(soft_limit)))
+            self._timers.append(loop.call_later(soft_limit, self.soft_timeout, SoftTimeLimitExceeded(soft_limit)))
         if hard_limit is not None:
             self._timers.append(loop.call_later(hard_limit, self._time_out, hard_limit))
         try:
@@ -181,7 +181,7 @@ class Interruption:
         if self._error is None or not isinstance(error, asyncio.CancelledError):
             return coroutine.throw(error)
         if self._error is _CLOSE:
-            return self._give_up(coroutine)
+            return self._abandon(coroutine)
         if isinstance(self._error, _SoftTimeLimitError):
             # Python has no other sign that the body has caught it than that it is gone.
             weakref.finalize(self._error, self._uncount).atexit = False
@@ -195,11 +195,11 @@ class Interruption:
             self._counted -= 1
             self._task.uncancel()
 
-    def _give_up(self, coroutine: Coroutine[Any, Any, Any]) -> NoReturn:
+    def _abandon(self, coroutine: Coroutine[Any, Any, Any]) -> NoReturn:
         try:
             coroutine.close()
         except RuntimeError:
-            logger.error("Task %s refuses to be closed: it is left where it waits", self.label)
+            logger.error("Task %s did not stop after cancellation: abandoning its coroutine", self.label)
         raise asyncio.CancelledError
 
     def _time_out(self, limit: float) -> None:
@@ -209,7 +209,7 @@ class Interruption:
 
     def _close(self) -> None:
         logger.error(
-            "Task %s was cancelled and still ran %s s later: closing it where it waits", self.label, self._grace
+            "Task %s did not stop within %s s after cancellation: closing its coroutine", self.label, self._grace_period
         )
         self._interrupt(_CLOSE)
 

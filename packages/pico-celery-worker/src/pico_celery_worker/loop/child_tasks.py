@@ -9,7 +9,7 @@ from typing import Any, Final
 logger = logging.getLogger(__name__)
 
 
-class Tasks(set[asyncio.Task[Any]]):
+class ChildTasks(set[asyncio.Task[Any]]):
     """The asyncio tasks that one execution has started.
 
     Args:
@@ -22,7 +22,7 @@ class Tasks(set[asyncio.Task[Any]]):
 
 
 # Where the tasks that are started in this context are collected.
-started: Final[ContextVar[Tasks | None]] = ContextVar("pico_celery_started", default=None)
+started: Final[ContextVar[ChildTasks | None]] = ContextVar("pico_celery_started", default=None)
 
 
 def task_factory(
@@ -42,12 +42,12 @@ def task_factory(
     return task
 
 
-async def cancel(tasks: Tasks, grace: float) -> None:
+async def cancel(tasks: ChildTasks, grace_period: float) -> None:
     """Cancel what an execution has left running, and wait for it to end.
 
     Args:
         tasks: What it has started.
-        grace: How long to wait, in seconds.
+        grace_period: How long to wait, in seconds.
     """
     # One that has just ended is still among them until the loop's next turn.
     running, label = [task for task in tasks if not task.done()], tasks.label
@@ -60,7 +60,7 @@ async def cancel(tasks: Tasks, grace: float) -> None:
         ", ".join(str(task.get_coro()) for task in running),
     )
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + grace
+    deadline = loop.time() + grace_period
     while running and loop.time() < deadline:
         for task in running:
             task.cancel()

@@ -23,7 +23,7 @@ _waiting: Final[ContextVar[Any]] = ContextVar("pico_celery_waiting", default=Non
 executing: Final[ContextVar[Task | None]] = ContextVar("pico_celery_executing", default=None)
 
 
-def wait_here() -> None:
+def bind_current_stack() -> None:
     """Say that whoever runs this waits for the coroutines that are started in this context.
 
     In a thread or greenlet that a coroutine has started, someone waits already, whose stacks hold what runs here too.
@@ -31,7 +31,7 @@ def wait_here() -> None:
     _waiting.set(_ident())
 
 
-def follow_coroutines(stack: Any) -> None:
+def make_coroutine_aware(stack: Any) -> None:
     """Let a stack of Celery's be found from coroutines, and the stack of current tasks with it."""
     stack.__ident_func__ = _ident
     _task_stack.__ident_func__ = _ident

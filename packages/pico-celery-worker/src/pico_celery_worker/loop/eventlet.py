@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any, TypeVar, cast
 
 from pico_celery_worker.loop import greenlet_state
-from pico_celery_worker.loop.base import Host, Waiter
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.loop.base import LoopRunner, Waiter
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 
 _T = TypeVar("_T")
 
@@ -41,7 +41,7 @@ class _Waiter(Waiter[Any]):
         self._event.send(None)
 
 
-class EventletHost(Host):
+class EventletRunner(LoopRunner):
     """Runs coroutines on a loop in a green thread; the callers are green threads."""
 
     def __init__(self) -> None:
@@ -53,14 +53,16 @@ class EventletHost(Host):
         self._thread = eventlet.spawn(self._serve)
 
     @staticmethod
-    def native() -> Native:
+    def native() -> UnpatchedThreading:
         """What eventlet has patched."""
         from eventlet import patcher
 
         thread: Any = patcher.original("_thread")
         clock: Any = patcher.original("time")
         system: Any = patcher.original("os")
-        return Native(thread.start_new_thread, thread.get_ident, clock.sleep, thread.allocate_lock, read=system.read)
+        return UnpatchedThreading(
+            thread.start_new_thread, thread.get_ident, clock.sleep, thread.allocate_lock, read=system.read
+        )
 
     @staticmethod
     async def run_blocking(function: Callable[[], _T]) -> _T:

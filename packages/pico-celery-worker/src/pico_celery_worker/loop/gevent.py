@@ -16,9 +16,9 @@ from gevent import hub, monkey
 from gevent.selectors import GeventSelector
 
 from pico_celery_worker.loop import greenlet_state
-from pico_celery_worker.loop.base import Host, Waiter
-from pico_celery_worker.loop.cancellation import Interruption
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.loop.base import LoopRunner, Waiter
+from pico_celery_worker.loop.cancellation import CancelScope
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 
 _T = TypeVar("_T")
 
@@ -57,7 +57,7 @@ class _Waiter(hub.Waiter, Waiter[Any]):  # type: ignore[misc]
         self.hub.loop.run_callback(self.switch, None)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class GeventHost(Host):
+class GeventRunner(LoopRunner):
     """Runs coroutines on a loop in a greenlet; the callers are greenlets."""
 
     def __init__(self) -> None:
@@ -69,9 +69,9 @@ class GeventHost(Host):
         self._greenlet = gevent.spawn(self._serve)
 
     @staticmethod
-    def native() -> Native:
+    def native() -> UnpatchedThreading:
         """What gevent has patched."""
-        return Native(
+        return UnpatchedThreading(
             monkey.get_original("_thread", "start_new_thread"),
             monkey.get_original("_thread", "get_ident"),
             monkey.get_original("time", "sleep"),
@@ -131,16 +131,16 @@ class GeventHost(Host):
     def _is_here(self) -> bool:
         return gevent.getcurrent() is self._greenlet
 
-    def _unblock(self, interruption: Interruption) -> None:
+    def _unblock(self, cancel_scope: CancelScope) -> None:
         """Raise in a coroutine that waits in a patched function, such as `time.sleep`: the loop waits with it."""
         # One that does not block by now is cancelled where it awaits, and may block while it takes its leave.
-        if asyncio.current_task(self.loop) is interruption.task:
-            self._hub.loop.run_callback(self._raise_where_blocked, interruption)
+        if asyncio.current_task(self.loop) is cancel_scope.task:
+            self._hub.loop.run_callback(self._raise_where_blocked, cancel_scope)
 
-    def _raise_where_blocked(self, interruption: Interruption) -> None:
+    def _raise_where_blocked(self, cancel_scope: CancelScope) -> None:
         # On the hub, no greenlet runs. So whatever task the loop is at does not await: it blocks.
         task = asyncio.current_task(self.loop)
-        if task is not None and task is interruption.task:
+        if task is not None and task is cancel_scope.task:
             self._greenlet.throw(asyncio.CancelledError("blocked"))
 
     def _waiter(self) -> _Waiter:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pico_celery_worker.loop.base import Host, Waiter
-from pico_celery_worker.loop.watchdog import Native
+from pico_celery_worker.loop.base import LoopRunner, Waiter
+from pico_celery_worker.loop.watchdog import UnpatchedThreading
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ class _Waiter(Waiter[Any]):
         self._event.set()
 
 
-class ThreadHost(Host):
+class ThreadRunner(LoopRunner):
     """Runs coroutines on a loop in a daemon thread; the callers are other threads."""
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class ThreadHost(Host):
         self._thread.start()
 
     @staticmethod
-    def native() -> Native:
+    def native() -> UnpatchedThreading:
         """Nothing is patched."""
-        return Native(_thread.start_new_thread, _thread.get_ident, time.sleep)
+        return UnpatchedThreading(_thread.start_new_thread, _thread.get_ident, time.sleep)
 
     @staticmethod
     async def run_blocking(function: Callable[[], _T]) -> _T:

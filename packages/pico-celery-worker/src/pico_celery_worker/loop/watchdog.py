@@ -14,12 +14,12 @@ from typing import Any, Final, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-_BEATS_A_WARNING: Final = 4
-_NEVER_RETURNED: Final = 10
+_CHECKS_PER_THRESHOLD: Final = 4
+_ESCALATION_FACTOR: Final = 10
 _DEEPEST: Final = 12
 
 
-class Native(NamedTuple):
+class UnpatchedThreading(NamedTuple):
     """What still concerns the operating system's own threads after gevent or eventlet has patched Python."""
 
     start_thread: Callable[[Callable[[], Any], tuple[()]], Any]
@@ -36,7 +36,7 @@ class Native(NamedTuple):
     """`os.read`"""
 
 
-class LagWatch:
+class LoopWatchdog:
     """Watches a loop from a native thread.
 
     The loop beats a few times in the span that is too long. A thread of the operating system's, which runs also while
@@ -54,7 +54,7 @@ class LagWatch:
         self,
         loop: asyncio.AbstractEventLoop,
         longest: float,
-        native: Native,
+        native: UnpatchedThreading,
         left_at: Callable[[], FrameType | None] = lambda: None,
     ) -> None:
         self.last: float = 0
@@ -63,7 +63,7 @@ class LagWatch:
         """How late a beat was at most, in seconds."""
         self._loop = loop
         self._longest = longest
-        self._interval = longest / _BEATS_A_WARNING
+        self._interval = longest / _CHECKS_PER_THRESHOLD
         self._native = native
         self._left_at = left_at
         self._thread: int = 0
@@ -104,10 +104,10 @@ class LagWatch:
                 continue
             if self._culprit is None:
                 self._culprit = self._describe()
-            elif late > _NEVER_RETURNED * self._longest:
+            elif late > _ESCALATION_FACTOR * self._longest:
                 # Perhaps it never goes on, so the logger's locks must not be waited for.
                 os.write(2, f"The event loop has been held up for {late:.0f} s by {self._culprit}\n".encode())
-                self._longest *= _NEVER_RETURNED
+                self._longest *= _ESCALATION_FACTOR
 
     def _describe(self) -> str:
         return held_up_by(self._loop, self._thread, self._left_at())

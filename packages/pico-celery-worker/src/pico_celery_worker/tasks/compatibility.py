@@ -27,7 +27,7 @@ def compare_with(stub: inspect.Signature, handler: Handler) -> Comparison:
     return compare(stub, expected)
 
 
-def refuse_contradictions(container: PicoContainer, handlers: Mapping[str, Handler]) -> None:
+def check_compatibility(container: PicoContainer, handlers: Mapping[str, Handler]) -> None:
     """Check that each stub agrees with the handler of its task.
 
     Args:
@@ -45,5 +45,5 @@ def refuse_contradictions(container: PicoContainer, handlers: Mapping[str, Handl
                 stub.spec.name,
                 f"{stub}{stub.signature}",
                 f"{handler}{handler.signature}",
-                str(comparison.misfits[0]),
+                str(comparison.incompatibilities[0]),
             )

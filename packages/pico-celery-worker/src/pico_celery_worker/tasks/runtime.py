@@ -50,4 +50,4 @@ def set_runtime(app: Celery, runtime: Runtime) -> None:
 def _itself(app: Celery) -> Any:
     """Return the app behind the proxy of one whose provider is lazy: there is no weak reference to a proxy."""
     _ = app.main  # makes it
-    return access.behind(app)
+    return access.unwrap_proxy(app)

@@ -14,7 +14,7 @@ from pico_celery_core.errors import DeclarationError, DuplicateTaskError
 from pico_celery_core.tracebacks import begin_in_handler
 from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.execution.execution import Execution, Executor
-from pico_celery_worker.loop import current_host, current_task
+from pico_celery_worker.loop import current_runner, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
 from pico_celery_worker.tasks.models import resolve_annotations
 
@@ -41,7 +41,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
     def on_bound(cls, app: Celery) -> None:
         """Let `celery.current_task` and `request` find the execution from inside its coroutines."""
         super().on_bound(app)
-        current_task.follow_coroutines(cls.request_stack)
+        current_task.make_coroutine_aware(cls.request_stack)
 
     @property
     def handler(self) -> Handler:
@@ -178,7 +178,7 @@ def register(app: Celery, executor: Executor) -> None:
     @functools.wraps(function)
     def wait(*args: Any, **kwargs: Any) -> Any:
         execution = Execution(executor, task, args, kwargs)
-        return current_host().run(execution.run(), execution.interruption)
+        return current_runner().run(execution.run(), execution.cancel_scope)
 
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:

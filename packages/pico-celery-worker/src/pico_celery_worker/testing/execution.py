@@ -27,7 +27,7 @@ _class_named: Any = symbol_by_name
 logger = logging.getLogger(__name__)
 
 
-class Deliveries:
+class InProcessPool:
     """Executes each message at once, in a thread of its own that waits as one of a worker's pool does.
 
     Celery's own request and tracer do it. The thread of whoever sends is not used, so that sender and handler cannot

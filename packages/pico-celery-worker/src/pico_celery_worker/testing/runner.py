@@ -15,11 +15,11 @@ from pico_celery_core.metadata import task_spec
 from pico_celery_core.testing.memory import Outbox, keep_in_memory
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.container.shutdown import close, refuse_closed
-from pico_celery_worker.loop import close_host, current_host
+from pico_celery_worker.loop import close_runner, current_runner
 from pico_celery_worker.loop.base import cancel_all
 from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
-from pico_celery_worker.testing.execution import Deliveries, Results
+from pico_celery_worker.testing.execution import InProcessPool, Results
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -88,7 +88,7 @@ class TaskRunner:
         self._app.finalize()
         for executor in self._runtime.executors:
             refuse_unresolved(executor.handler)
-        self._deliveries = Deliveries(self._app)
+        self._pool = InProcessPool(self._app)
         self._restore: Callable[[], None] | None = None
 
     @property
@@ -159,7 +159,7 @@ class TaskRunner:
             TasksStillRunError: If some have not ended in time.
         """
         timeout = self._timeout if timeout is None else timeout
-        running = self._deliveries.wait(timeout)
+        running = self._pool.wait(timeout)
         if running:
             raise TasksStillRunError(", ".join(running), timeout)
 
@@ -171,12 +171,12 @@ class TaskRunner:
         refuse_closed(self._container, "TaskRunner")
         with _lock:
             _running.add(self)
-        host = current_host()
-        self._restore = keep_in_memory(self._app, Outbox(self._deliveries.deliver), Results(self._app, host.loop))
+        loop_runner = current_runner()
+        self._restore = keep_in_memory(self._app, Outbox(self._pool.deliver), Results(self._app, loop_runner.loop))
         try:
             self._runtime.enforce_hard_limits(True)  # as no pool does here
             for executor in self._runtime.executors:
-                host.run(executor.plan.prepare())
+                loop_runner.run(executor.plan.prepare())
         except BaseException as error:
             self._stop(error)
             raise
@@ -186,19 +186,19 @@ class TaskRunner:
             if error is None:
                 self.join()
         finally:
-            self._deliveries.close()
+            self._pool.close()
             try:
                 self._cancel()
-                current_host().run(close(self._container, Timeouts.of(self._app).cleanup))
+                current_runner().run(close(self._container, Timeouts.of(self._app).cleanup))
             finally:
                 self._let_go()
 
     def _cancel(self) -> None:
         """Cancel what runs, and what has been sent and is about to begin."""
         deadline = time.monotonic() + self._timeout
-        while self._deliveries.wait(0) and time.monotonic() < deadline:
-            current_host().run(cancel_all(None))
-            self._deliveries.wait(_GLANCE)
+        while self._pool.wait(0) and time.monotonic() < deadline:
+            current_runner().run(cancel_all(None))
+            self._pool.wait(_GLANCE)
 
     def _let_go(self) -> None:
         self._runtime.enforce_hard_limits(False)
@@ -207,7 +207,7 @@ class TaskRunner:
         with _lock:
             _running.discard(self)
             if not _running:
-                close_host()
+                close_runner()
 
 
 def _runtime(app: Celery, container: PicoContainer) -> Runtime:

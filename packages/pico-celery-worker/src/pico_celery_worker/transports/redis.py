@@ -37,7 +37,7 @@ _safe_repr: Any = safe_repr
 _LONGEST_WAIT: Final = 1.0
 
 # How long an acknowledgement may go unnoticed by a reader that waits for it, in seconds.
-_SOON: Final = 0.02
+_POLL_INTERVAL: Final = 0.02
 
 _LONGEST_SHOWN: Final = 1000
 
@@ -70,7 +70,7 @@ return false
 """
 
 # The times of requests to which no answer has come: a message with one of these is reserved for nobody.
-_unanswered: Final[set[float]] = set()
+_inflight_requests: Final[set[float]] = set()
 
 
 @functools.cache
@@ -104,7 +104,7 @@ class _Poller(_poller):  # type: ignore[misc]
     def get(self, callback: Any, timeout: float | None = None) -> Any:
         end = time.monotonic() + (math.inf if timeout is None else timeout)
         while (left := end - time.monotonic()) > 0 and not self._may_take():
-            if self.poller.poll(min(left, _SOON)):
+            if self.poller.poll(min(left, _POLL_INTERVAL)):
                 break
         return super().get(callback, None if timeout is None else max(left, 0))
 
@@ -161,8 +161,8 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._reserves = True
         self._unkept: set[str] = set()
         self._request: Any = None  # the connection by which there was asked
-        self._asked_at = 0.0
-        self._asked: list[tuple[str, str]] = []  # key and queue
+        self._requested_at = 0.0
+        self._request_keys: list[tuple[str, str]] = []  # key and queue
         self._waits_until = 0.0
         self._changed = False
         self._tracked_socket: Any = None
@@ -191,7 +191,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             self._unkept.discard(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
-    def renew(self, client: Any = None) -> None:
+    def renew_leases(self, client: Any = None) -> None:
         """Tell Redis that what was delivered here is still in hand, so that nobody else is given it.
 
         Args:
@@ -230,18 +230,20 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()  # by which kombu notices that no answer comes
         self._changed = False
-        self._asked = [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
-        self._asked_at = time.time()
-        _unanswered.add(self._asked_at)
+        self._request_keys = [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
+        self._requested_at = time.time()
+        _inflight_requests.add(self._requested_at)
         prefix = self.global_keyprefix
-        keys = [prefix + key for key in (self.unacked_key, self.unacked_index_key, *(key for key, _ in self._asked))]
-        connection.send_command("EVAL", _TAKE, len(keys), *keys, repr(self._asked_at))
+        keys = [
+            prefix + key for key in (self.unacked_key, self.unacked_index_key, *(key for key, _ in self._request_keys))
+        ]
+        connection.send_command("EVAL", _TAKE, len(keys), *keys, repr(self._requested_at))
 
     def _brpop_read(self, **options: Any) -> bool:
-        if not self._asked:
+        if not self._request_keys:
             done: bool = super()._brpop_read(**options)
             return done
-        asked, self._asked = self._asked, []
+        asked, self._request_keys = self._request_keys, []
         connection = self.client.connection
         try:
             try:
@@ -249,7 +251,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             except self.connection_errors:
                 connection.disconnect()
                 raise
-            _unanswered.discard(self._asked_at)
+            _inflight_requests.discard(self._requested_at)
         finally:
             self._in_poll = None
             self._brpop_sent_at = None
@@ -261,20 +263,20 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         index, item, *tag = taken
         if tag and not self._is_still_reserved(tag[0]):
             raise Empty
-        self._take_in(asked[index][1], item, *tag)
+        self._accept(asked[index][1], item, *tag)
         return True
 
     def _is_still_reserved(self, tag: bytes) -> bool:
         """Tell whether a message was given to nobody else, because its answer waited here for too long to be read."""
-        if time.time() - self._asked_at < self.visibility_timeout / 2:
+        if time.time() - self._requested_at < self.visibility_timeout / 2:
             return True
         with self.conn_or_acquire() as client:
-            if client.zscore(self.unacked_index_key, tag) != self._asked_at:
+            if client.zscore(self.unacked_index_key, tag) != self._requested_at:
                 return False
             client.zadd(self.unacked_index_key, {tag: time.time()}, xx=True)
             return True
 
-    def _take_in(self, queue: str, item: bytes, tag: bytes | None = None) -> None:
+    def _accept(self, queue: str, item: bytes, tag: bytes | None = None) -> None:
         self._queue_cycle.rotate(queue)
         self.reserved = tag.decode() if tag is not None else None
         try:
@@ -282,7 +284,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         except _NoMessageError as error:
             # There is nothing that it could be rejected by.
             logger.error(
-                "What was in queue %s is no message and is dropped: %r. It is %s", queue, error.__cause__, _shown(item)
+                "Dropped a malformed message from queue %s: %r. Body: %s", queue, error.__cause__, _shown(item)
             )
             if self.reserved is not None:
                 self.qos.ack(self.reserved)
@@ -311,10 +313,10 @@ class ReservingChannel(_channel):  # type: ignore[misc]
     def _give_back_unread(self) -> None:
         """Put back what was reserved by requests whose answers were lost with their connection."""
         with self.conn_or_acquire() as client:
-            for moment in tuple(_unanswered):
+            for moment in tuple(_inflight_requests):
                 for tag in client.zrange(self.unacked_index_key, moment, moment, byscore=True):
                     self.qos.restore_by_tag(tag, client)
-                _unanswered.discard(moment)
+                _inflight_requests.discard(moment)
 
     def _read_announcements(self) -> bool:
         self._announcements.read()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from pico_celery_core.contract.file import PromisedStub
+from pico_celery_core.contract.file import ContractEntry
 from pico_celery_worker.cli.checks import components, contracts, handlers, settings
 from pico_celery_worker.cli.checks.finding import CODES, Finding, Severity
 from pico_celery_worker.cli.checks.settings import POOLS
@@ -13,7 +13,7 @@ __all__ = ["CODES", "POOLS", "Finding", "Severity", "check", "expected_pool"]
 expected_pool = settings.expected_pool
 
 
-def check(inspection: Inspection, pool: str = "", promises: Iterable[PromisedStub] = ()) -> list[Finding]:
+def check(inspection: Inspection, pool: str = "", promises: Iterable[ContractEntry] = ()) -> list[Finding]:
     """Look for what is wrong or risky.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pico_celery_core.contract.compatibility import Comparison
-from pico_celery_core.contract.file import PromisedStub
+from pico_celery_core.contract.file import ContractEntry
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.container.handlers import Handler
@@ -27,7 +27,7 @@ def check(inspection: Inspection) -> Iterator[Finding]:
             )
 
 
-def check_promises(inspection: Inspection, promises: Iterable[PromisedStub]) -> Iterator[Finding]:
+def check_promises(inspection: Inspection, promises: Iterable[ContractEntry]) -> Iterator[Finding]:
     """Look at the stubs of clients elsewhere, as their contract tells of them."""
     handlers = {handler.spec.name: handler for handler in inspection.handlers}
     for stub in promises:
@@ -45,12 +45,12 @@ def check_promises(inspection: Inspection, promises: Iterable[PromisedStub]) -> 
 
 
 def _compare(stub: str, comparison: Comparison, handler: Handler) -> Iterator[Finding]:
-    for misfit in comparison.misfits[:1]:
+    for incompatibility in comparison.incompatibilities[:1]:
         yield Finding(
             "contract",
             Severity.ERROR,
             stub,
-            f"{misfit}. The handler is {handler}{handler.signature}.",
+            f"{incompatibility}. The handler is {handler}{handler.signature}.",
             "Give the stub the handler's parameters.",
         )
     if comparison.surplus is not None:
