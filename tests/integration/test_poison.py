@@ -81,7 +81,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Poisoned]:
             redis.Redis.from_url(url) as client,
             others_left_out(client, url) as connections,
             sender(broker, url, queue) as app,
-            running_worker("poison", *OPTIONS, broker=broker, backend=url, queue=queue, is_alone=False) as process,
+            running_worker("poison", *OPTIONS, broker=broker, backend=url, queue=queue) as process,
         ):
             poisoned = Poisoned(process, app, client)
             assert poisoned.get("poison.normal", 1) == 1
@@ -323,6 +323,29 @@ def test_a_message_that_is_none_is_rejected_and_logged(worker: Poisoned, kind: s
     worker.logged(reason)
 
 
+FORGED = "x\n[2026-01-01 00:00:00,000: INFO/MainProcess] forged \x1b[2K\r"
+
+
+@pytest.mark.parametrize("text", [FORGED, "y" * 20_000], ids=["forged", "long"])
+def test_no_message_forges_a_line_of_the_log_nor_makes_a_long_one(worker: Poisoned, text: str) -> None:
+    for name in ("task", "id", "shadow", "root_id", "parent_id", "argsrepr", "origin", "eta", "compression"):
+        for task in ("poison.normal", "poison.raise"):
+            worker.publish(**message(headers={"task": task, "id": f"{text}{uuid.uuid4()}", name: text}))
+    for body in ([[text], {}, {}], [[1], {text: 1}, {}], {"no task": text}):
+        worker.publish(**message(json.dumps(body)))
+        worker.publish(**message(json.dumps(body), headers={"task": "poison.unknown"}))
+    worker.publish(**protocol_1(task=text, id=text, args=[], kwargs={}))
+    worker.publish(**message(content_type=text[:200]))
+    worker.publish(**message("{" + text))
+    assert worker.get("poison.normal", 8) == 8
+    eventually(lambda: worker.redis.hlen("unacked") == 0)
+    lines = worker.process.lines[worker.began :]
+    assert [line for line in lines if line.startswith("[2026-01-01 00:00:00,000")] == []
+    assert [line for line in lines if "\x1b" in line or "\r" in line] == []
+    assert [line for line in lines if len(line) > 6000] == []
+    assert len([line for line in lines if "forged" in line or "y" * 1000 in line]) > 20
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -364,18 +387,26 @@ def test_a_message_that_is_too_large_as_it_comes_is_rejected(worker: Poisoned) -
     worker.logged(INVALID + "Its body is larger than a message may be")
 
 
-def test_what_workers_tell_each_other_can_be_poison_too(worker: Poisoned) -> None:
+def test_what_workers_tell_each_other_can_be_poison_too() -> None:
+    """Not on RabbitMQ, where the workers of everybody else would hear it."""
     commands = Exchange("celery.pidbox", "fanout", durable=False)
     broken: list[tuple[Any, dict[str, Any]]] = [("{", {}), (b"junk", {"compression": "gzip"})]
-    with worker.app.producer_pool.acquire() as producer:
-        events = get_exchange(producer.connection)
-        for exchange, key, messages in (events, "worker.online", [*broken, ("[]", {})]), (commands, "", broken):
-            for body, sent in messages:
-                where = {"exchange": exchange, "declare": [exchange], "routing_key": key, "headers": sent}
-                producer.publish(body, content_type="application/json", content_encoding="utf-8", **where)
-    worker.logged("An event of another worker cannot be read and is dropped")
-    worker.logged("Cannot decode message")
-    assert worker.get("poison.normal", 1) == 1
+    with (
+        services.redis_database() as url,
+        sender(url, url) as app,
+        running_worker("poison", *OPTIONS, broker=url, backend=url, is_alone=False) as process,
+    ):
+        process.wait_for_log("pidbox: Connected")
+        with app.producer_pool.acquire() as producer:
+            events = get_exchange(producer.connection)
+            for exchange, key, messages in (events, "worker.x", [*broken, ("[]", {})]), (commands, "", broken):
+                for body, sent in messages:
+                    where = {"exchange": exchange, "declare": [exchange], "routing_key": key, "headers": sent}
+                    producer.publish(body, content_type="application/json", content_encoding="utf-8", **where)
+        process.wait_for_log("An event of another worker cannot be read and is dropped")
+        process.wait_for_log("Cannot decode message")
+        assert app.send_task("poison.normal", [1]).get(timeout=15) == 1
+        assert process.stop() == 0
 
 
 def test_a_message_of_pickle_is_refused_and_not_read(worker: Poisoned, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.descriptors import most_connections
 from pico_celery_worker.consumer.failures import is_short_of_memory, leave
 from pico_celery_worker.consumer.gossip import TolerantGossip
+from pico_celery_worker.consumer.log_lines import keep_lines
 from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
@@ -85,6 +86,7 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         self._suspects = Suspects(self, self._accounting_for_failures(self.on_task_request))
         self.on_task_request = self._suspects.receive
         shorten_pool_log()
+        keep_lines()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         """Return what receives a message. Celery asks for it each time it has connected."""

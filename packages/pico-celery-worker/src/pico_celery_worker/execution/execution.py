@@ -7,6 +7,7 @@ from celery import Celery
 from pico_ioc import PicoContainer, PicoError
 
 from pico_celery_core.errors import HandlerArgumentsError
+from pico_celery_core.one_line import one_line
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.container.failures import innermost, resolution_error
 from pico_celery_worker.container.handlers import Handler
@@ -59,7 +60,7 @@ class Execution:
         request = task.request
         hard = (request.time_limit or task.time_limit) if executor.enforces_hard_limits else None
         self._limits = request.soft_time_limit or task.soft_time_limit, hard
-        self._label = f"{executor.handler.spec.name}[{request.id}]"
+        self._label = one_line(f"{executor.handler.spec.name}[{request.id}]")
         self.cancel_scope = CancelScope(self._label, executor.timeouts.cancel)
 
     async def run(self) -> Any:

@@ -97,7 +97,7 @@ class CancelScope:
             self._interrupt(_SoftTimeLimitError(*error.args))
 
     def cancel(self) -> None:
-        """Cancel the coroutine, and close it if it still goes on after the grace_period period."""
+        """Cancel the coroutine, and close it if it still goes on after the grace period."""
         if self._cancelled:
             return
         self._cancelled = True
