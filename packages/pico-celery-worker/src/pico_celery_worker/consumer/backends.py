@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 
 from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
+from pico_celery_worker.loop.log_fields import log_fields
 
 logger = logging.getLogger(__name__)
 
@@ -43,4 +44,5 @@ def compare_backends(app: Celery, task: str, headers: Mapping[str, Any]) -> None
             task,
             theirs,
             f"stores it in {ours!r}" if ours else "stores none",
+            extra=log_fields("result-backends-differ", task),
         )

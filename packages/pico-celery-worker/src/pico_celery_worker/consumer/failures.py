@@ -15,6 +15,8 @@ from celery.worker import state
 from celery.worker.request import Request
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
+from pico_celery_worker.loop.log_fields import log_fields
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,6 +57,7 @@ def leave(message: Any, error: Exception) -> None:
         "broker. This worker ends, for the next message might fare no better.",
         *(headers.get("task"), headers.get("id"), error),
         exc_info=error,
+        extra=log_fields("reception-failed", headers.get("task"), headers.get("id")),
     )
     forget(message)
     if state.should_stop is None or state.should_stop is False:

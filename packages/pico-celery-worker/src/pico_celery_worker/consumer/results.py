@@ -30,6 +30,7 @@ from greenlet import getcurrent
 from kombu.exceptions import EncodeError
 
 from pico_celery_worker.consumer.descriptors import most_connections
+from pico_celery_worker.loop.log_fields import log_fields
 from pico_celery_worker.pools import in_cold_shutdown
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class _Outlasting:
             raise
         except Exception as error:  # noqa: BLE001  # there is no end of what a backend may raise
             told = "The state %s of task %s cannot be stored, and is left out: %s"
-            logger.warning(told, state, task_id, _said(error))
+            logger.warning(told, state, task_id, _said(error), extra=log_fields("state-not-stored", task_id=task_id))
             return result
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +191,7 @@ class _Outlasting:
                 if time.monotonic() > reminder:
                     reminder = time.monotonic() + _REMINDER
                     told = "%s cannot be stored in %s for now. It is tried until it is, and keeps its task waiting: %s"
-                    logger.warning(told, what, self.as_uri(), _said(error))
+                    logger.warning(told, what, self.as_uri(), _said(error), extra=log_fields("result-waits"))
                 refusal = error
         raise AssertionError("there is no last attempt")
 

@@ -19,6 +19,8 @@ from celery.worker import state
 from celery.worker.strategy import default
 from kombu.transport import virtual
 
+from pico_celery_worker.loop.log_fields import log_fields
+
 logger = logging.getLogger(__name__)
 
 Identity: TypeAlias = tuple[Any, ...]
@@ -28,6 +30,9 @@ _LONGEST_MEMORY: Final = 600.0
 
 # So many settled messages are remembered at least, which is more than a worker has prefetched.
 _LEAST_REMEMBERED: Final = 5_000
+
+_REDELIVERED_RUNNING: Final = "Task %s[%s] was redelivered while it runs: the running execution goes on"
+_REDELIVERED_ENDED: Final = "Task %s[%s] was redelivered after it had ended: settled without running it again"
 
 # What kombu's virtual transports do to acknowledge a message, without what Redis adds: the process forgets it, and
 # Redis does not.
@@ -132,7 +137,11 @@ class UnackedMessages:
             try:
                 give()
             except Exception as error:  # noqa: BLE001  # Redis may refuse it for now
-                logger.warning("Could not settle the message of task %s[%s], will retry: %r", *_name(message), error)
+                name, task_id = _name(message)
+                fields = log_fields("settling-failed", name, task_id)
+                logger.warning(
+                    "Could not settle the message of task %s[%s], will retry: %r", name, task_id, error, extra=fields
+                )
         if not message.acknowledged:
             if is_of_redis(message):
                 self.pending[identity(message)] = PendingSettlement(message, requeue)
@@ -198,7 +207,7 @@ class UnackedMessages:
         rebind = getattr(running, "rebind", None)
         if self.is_enabled and rebind is not None and not running.acknowledged:
             rebind(message, ack, reject)
-            logger.info("Task %s[%s] was redelivered while it runs: the running execution goes on", *_name(message))
+            _log_redelivered(_REDELIVERED_RUNNING, "task-redelivered-running", message)
             return True
         rejected = self.settled.was_rejected(key)
         if rejected is None:
@@ -207,7 +216,7 @@ class UnackedMessages:
             reject(logger, errors, False)
         else:
             ack(logger, errors)
-        logger.info("Task %s[%s] was redelivered after it had ended: settled without running it again", *_name(message))
+        _log_redelivered(_REDELIVERED_ENDED, "task-redelivered-ended", message)
         return True
 
 
@@ -261,6 +270,11 @@ def channel_is_closed(message: Any) -> bool:
     """Tell whether the connection by which a message came is given up."""
     channel = message.channel
     return bool(getattr(channel, "closed", False)) or not getattr(channel, "is_open", True)
+
+
+def _log_redelivered(text: str, event: str, message: Any) -> None:
+    name, task_id = _name(message)
+    logger.info(text, name, task_id, extra=log_fields(event, name, task_id))
 
 
 def _name(message: Any) -> tuple[Any, Any]:

@@ -23,6 +23,7 @@ from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_core.message_size import check_size, max_message_size
 from pico_celery_worker.consumer.failures import forget, is_messages, leave
 from pico_celery_worker.consumer.masking import UntakenMessages
+from pico_celery_worker.loop.log_fields import log_fields
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +232,12 @@ def _expect(condition: bool, problem: str) -> None:
 
 def _reject(_body: Any, message: Any, error: Exception, consumer: Any) -> None:
     headers = _shown(message.headers)[:_LONGEST_HEADERS]
-    logger.error("A message cannot be received and is rejected: %r. Its headers: %s", error, headers, exc_info=error)
+    logger.error(
+        "A message cannot be received and is rejected: %r. Its headers: %s",
+        *(error, headers),
+        exc_info=error,
+        extra=log_fields("message-rejected"),
+    )
     forget(message)
     if not message.acknowledged:
         message.reject_log_error(logger, consumer.connection_errors)

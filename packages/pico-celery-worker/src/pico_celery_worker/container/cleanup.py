@@ -13,6 +13,7 @@ from pico_ioc import DependencyRequest, PicoContainer, analyze_callable_dependen
 
 from pico_celery_core import _pico_ioc as access
 from pico_celery_worker.loop.cancellation import CancelScope
+from pico_celery_worker.loop.log_fields import fields_of_label
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,10 @@ async def _call(container: PicoContainer, instance: Any, hook: Hook, label: str,
         if task and task.cancelling() > cancelled_before:
             raise asyncio.CancelledError from None
         if isinstance(error, TimeLimitExceeded):
-            logger.error("Clean-up %s was cut off after %s s", where, timeout)
+            fields = fields_of_label("clean-up-timed-out", label)
+            logger.error("Clean-up %s was cut off after %s s", where, timeout, extra=fields)
         else:
-            logger.exception("Clean-up %s failed", where)
+            logger.exception("Clean-up %s failed", where, extra=fields_of_label("clean-up-failed", label))
 
 
 async def _waiting(awaitable: Awaitable[Any]) -> Any:

@@ -12,6 +12,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from kombu.utils.encoding import safe_repr
 
 from pico_celery_core.errors import HandlerCancelledError, HandlerExitError
+from pico_celery_worker.loop.log_fields import fields_of_label
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +200,8 @@ class CancelScope:
         try:
             coroutine.close()
         except RuntimeError:
-            logger.error("Task %s did not stop after cancellation: abandoning its coroutine", self.label)
+            fields = fields_of_label("task-abandoned", self.label)
+            logger.error("Task %s did not stop after cancellation: abandoning its coroutine", self.label, extra=fields)
         raise asyncio.CancelledError
 
     def _time_out(self, limit: float) -> None:
@@ -209,7 +211,9 @@ class CancelScope:
 
     def _close(self) -> None:
         logger.error(
-            "Task %s did not stop within %s s after cancellation: closing its coroutine", self.label, self._grace_period
+            "Task %s did not stop within %s s after cancellation: closing its coroutine",
+            *(self.label, self._grace_period),
+            extra=fields_of_label("task-not-cancelled", self.label),
         )
         self._interrupt(_CLOSE)
 

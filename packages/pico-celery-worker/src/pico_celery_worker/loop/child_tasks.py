@@ -6,6 +6,8 @@ from collections.abc import Coroutine, Generator
 from contextvars import Context, ContextVar
 from typing import Any, Final
 
+from pico_celery_worker.loop.log_fields import fields_of_label
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +60,7 @@ async def cancel(tasks: ChildTasks, grace_period: float) -> None:
         label,
         len(running),
         ", ".join(str(task.get_coro()) for task in running),
+        extra=fields_of_label("child-tasks-left", label),
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_period
@@ -67,7 +70,9 @@ async def cancel(tasks: ChildTasks, grace_period: float) -> None:
         await asyncio.wait(running, timeout=deadline - loop.time())
         for task in running:
             if task.done() and not task.cancelled() and task.exception() is not None:
-                logger.error("An asyncio task that task %s left failed", label, exc_info=task.exception())
+                fields = fields_of_label("child-task-failed", label)
+                logger.error("An asyncio task that task %s left failed", label, exc_info=task.exception(), extra=fields)
         running = [task for task in tasks if not task.done()]  # they may have started others
     if running:
-        logger.error("%d asyncio tasks that task %s left do not end", len(running), label)
+        fields = fields_of_label("child-tasks-not-ended", label)
+        logger.error("%d asyncio tasks that task %s left do not end", len(running), label, extra=fields)
