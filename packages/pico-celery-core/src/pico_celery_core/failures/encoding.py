@@ -1,39 +1,9 @@
-"""A result that its serializer cannot encode, told with the task, the place in it, and what to return instead."""
+"""Where in a result the value is that its serializer cannot encode."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from kombu.exceptions import EncodeError
-
-from pico_celery_core.errors import PicoCeleryError
-
 _DEEPEST: Final = 20
-
-
-# Celery's tracer fails the task for an EncodeError; anything else it would take for an error of its own.
-class ResultEncodingError(PicoCeleryError, EncodeError, TypeError):
-    """What a handler has returned cannot be encoded, so it cannot be stored.
-
-    Args:
-        task: The task's name.
-        place: Where in the result the value is, such as `result['lines'][0]`.
-        kind: The value's type.
-        serializer: What cannot encode it.
-    """
-
-    def __init__(self, task: str, place: str, kind: str, serializer: str) -> None:
-        super().__init__(task, place, kind, serializer)
-        self.task = task
-        self.place = place
-        self.kind = kind
-        self.serializer = serializer
-
-    def __str__(self) -> str:
-        return (
-            f"The result of task {self.task!r} cannot be stored: the {self.serializer} serializer cannot encode "
-            f"{self.place}, a {self.kind}. Return plain values instead: numbers, text, lists, dicts, dates, UUIDs; "
-            "or a model, with @task(..., pydantic=True)."
-        )
 
 
 def unencodable(value: Any, encode: Callable[[Any], object]) -> tuple[str, Any]:
