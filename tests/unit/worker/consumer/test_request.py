@@ -17,9 +17,10 @@ from pico_celery import task
 from pico_celery_core.sensitive import Sensitive
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer import request as module
+from pico_celery_worker.consumer.consumer import ReliableConsumer
 from pico_celery_worker.consumer.request import AsyncRequest
 from pico_celery_worker.consumer.unacked import UnackedMessages
-from tests.unit.worker.requests import Channel, info_of, message_of, request_of
+from tests.unit.worker.requests import Channel, consumer_of, info_of, message_of, request_of
 
 
 @component(scope="prototype")
@@ -262,6 +263,19 @@ def test_a_task_that_has_not_begun_is_terminated_when_it_does(make):
     request.on_accepted(78, 0.0)
     assert pool.terminated == [78]
     assert answers(request) == ["acknowledged"]
+
+
+def test_a_task_whose_beginning_is_heard_of_after_the_worker_has_cancelled_the_others_is_cancelled(make, app):
+    request = make(accepted=False)
+    pool = Pool(request)
+    consumer = consumer_of(app, kind=ReliableConsumer)
+    consumer.pool = pool
+    consumer.cancel_active_requests()
+    assert (pool.terminated, answers(request)) == ([], [])
+    request.on_accepted(78, 0.0)
+    assert pool.terminated == [78]
+    assert pool.already_cancelled
+    assert answers(request) == []
 
 
 def test_a_cancelled_task_keeps_its_message_although_it_ends_before_that_is_told(make):

@@ -27,6 +27,7 @@ from pico_celery_worker.consumer.log_lines import keep_lines
 from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
+from pico_celery_worker.consumer.request import AsyncRequest
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import settles_at_once, unacked_messages
 from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
@@ -190,6 +191,10 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         """
         active = tuple(state.active_requests)
         gone = [request for request in active if request.acknowledged and not request.task.acks_late]
+        for request in tuple(state.reserved_requests):
+            # A process may run it already, and this one has not heard of that yet.
+            if isinstance(request, AsyncRequest) and request not in active:
+                request.cancel_when_accepted(self.pool)
         super().cancel_active_requests()
         for request in gone:
             context = request._context  # noqa: SLF001  # as where Celery announces that a task is revoked

@@ -33,6 +33,22 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             # Celery 5.7 has setters for neither.
             self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
+    _cancelled_by: Any = None
+
+    def cancel_when_accepted(self, pool: Any) -> None:
+        """Cancel the task as soon as it is known to have begun.
+
+        Args:
+            pool: The worker's pool.
+        """
+        self._cancelled_by = pool
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Note that the task has begun, and cancel it if the worker has begun a cold shutdown before that was known."""
+        super().on_accepted(pid, time_accepted)
+        if self._cancelled_by is not None:
+            self.cancel(self._cancelled_by, emit_retry=not self.task.acks_late)
+
     def rebind(self, message: Any, ack: Callable[..., Any], reject: Callable[..., Any]) -> None:
         """Take another delivery of the same message for this one.
 
