@@ -23,8 +23,8 @@ from pico_celery_core.errors import (
     HandlerArgumentsError,
     HandlerCancelledError,
     HandlerExitError,
-    ResultEncodingError,
 )
+from pico_celery_core.failures.encoding import ResultEncodingError
 from tests import services
 from tests.integration.apps.poisons import BASE_EXCEPTIONS, EXCEPTIONS
 from tests.integration.workers import Worker, running_worker, sender

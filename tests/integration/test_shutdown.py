@@ -197,7 +197,7 @@ def tasks_that_do_not_let_go_are_cut_off(place: Station) -> None:
         assert worker.stop(signal.SIGQUIT, PROMPTLY) == 0
         assert place.of(swallowing) == ["began", "swallowed", "cleaned up"]
         assert place.of(hanging) == ["began", "hanging", "cleaned up"]
-        worker.wait_for_log(rf"{swallowing}\] did not stop within 1\.0 s later: closing it")
+        worker.wait_for_log(rf"{swallowing}\] did not stop within 1\.0 s after cancellation: closing its")
         worker.wait_for_log(rf"SlowToClean\.__aclose__ of .*{hanging}\] was cut off after 1\.0 s")
         assert_resources_closed(place)
         assert_quiet(worker)

@@ -7,8 +7,6 @@ it survives pickling and Celery's result backends. For that its arguments are pl
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, dataclass_transform
 
-from kombu.exceptions import EncodeError
-
 from pico_celery_core.connections import connection_hint
 
 __all__ = [
@@ -34,7 +32,6 @@ __all__ = [
     "PublishTimeoutError",
     "ResolutionError",
     "ResultBackendError",
-    "ResultEncodingError",
     "ResultTimeoutError",
     "SettingsError",
     "TaskNameError",
@@ -293,28 +290,6 @@ class PublishTimeoutError(PicoCeleryError, TimeoutError):
         """What to do."""
         hint = connection_hint(self.problem or "did not answer", self.broker, "broker_url") if self.begun else ""
         return hint or "Check that the broker can be reached, or give it more time with publish_timeout."
-
-
-# Celery's tracer fails the task for an EncodeError; anything else it would take for an error of its own.
-class ResultEncodingError(PicoCeleryError, EncodeError, TypeError):
-    """What a handler has returned cannot be encoded, so it cannot be stored.
-
-    Args:
-        task: The task's name.
-        place: Where in the result the value is, such as `result['lines'][0]`.
-        kind: The value's type.
-        serializer: What cannot encode it.
-    """
-
-    task: str
-    place: str
-    kind: str
-    serializer: str
-    template = (
-        "The result of task {task!r} cannot be stored: the {serializer} serializer cannot encode {place}, a {kind}. "
-        "Return plain values instead: numbers, text, lists, dicts, dates, UUIDs; or a model, with "
-        "@task(..., pydantic=True)."
-    )
 
 
 class ResultTimeoutError(PicoCeleryError, TimeoutError):

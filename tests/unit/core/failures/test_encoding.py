@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 from kombu.exceptions import EncodeError
 
-from pico_celery_core.errors import ResultEncodingError
 from pico_celery_core.failures.backend import store_failures_in_full
+from pico_celery_core.failures.encoding import ResultEncodingError
 
 
 class Blob:

@@ -13,9 +13,9 @@ from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 
 from pico_celery_core.connections import connection_hint
-from pico_celery_core.errors import ResultBackendError, ResultEncodingError
+from pico_celery_core.errors import ResultBackendError
 from pico_celery_core.failures.description import Describer
-from pico_celery_core.failures.encoding import unencodable
+from pico_celery_core.failures.encoding import ResultEncodingError, unencodable
 from pico_celery_core.failures.restoration import restore, show_traceback
 
 _LONGEST_PLACE: Final = 200
