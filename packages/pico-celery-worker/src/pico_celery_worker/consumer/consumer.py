@@ -193,7 +193,7 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         gone = [request for request in active if request.acknowledged and not request.task.acks_late]
         for request in tuple(state.reserved_requests):
             # A process may run it already, and this one has not heard of that yet.
-            if isinstance(request, AsyncRequest) and request not in active:
+            if isinstance(request, AsyncRequest) and request not in state.active_requests:
                 request.cancel_when_accepted(self.pool)
         super().cancel_active_requests()
         for request in gone:
