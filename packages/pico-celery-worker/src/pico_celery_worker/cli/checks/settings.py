@@ -18,7 +18,7 @@ _REDIS: Final = ("redis:", "rediss:", "redis+socket:", "sentinel:")
 
 
 def expected_pool(conf: Any) -> str:
-    """Return the pool that workers have if nobody says otherwise: the one that is configured, else gevent."""
+    """Return the pool that workers have by default: the one that is configured, else gevent."""
     configured = str(conf.worker_pool)
     return configured if conf.value_set_for("worker_pool") and configured in POOLS else "gevent"
 
