@@ -80,8 +80,9 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
     def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
         check_autoscale(parent)
-        # These two end a task themselves when its time is up; the others leave that to nobody.
-        self._runtime.enforce_hard_limits(self._pool not in (_GEVENT, _PREFORK))
+        # prefork sees to both limits itself: a second soft one would strike after the task, while its result is stored.
+        # gevent sees to the hard one, the others to none.
+        self._runtime.enforce_limits(soft=self._pool != _PREFORK, hard=self._pool not in (_GEVENT, _PREFORK))
         warn_of_oversights(parent, self._pool, self._runtime)
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)

@@ -174,7 +174,7 @@ class TaskRunner:
         loop_runner = current_runner()
         self._restore = keep_in_memory(self._app, Outbox(self._pool.deliver), Results(self._app, loop_runner.loop))
         try:
-            self._runtime.enforce_hard_limits(True)  # as no pool does here
+            self._runtime.enforce_limits(soft=True, hard=True)  # as no pool does here
             for executor in self._runtime.executors:
                 loop_runner.run(executor.plan.prepare())
         except BaseException as error:
@@ -201,7 +201,7 @@ class TaskRunner:
             self._pool.wait(_GLANCE)
 
     def _let_go(self) -> None:
-        self._runtime.enforce_hard_limits(False)
+        self._runtime.enforce_limits(soft=True, hard=False)
         if self._restore is not None:
             self._restore()
         with _lock:
