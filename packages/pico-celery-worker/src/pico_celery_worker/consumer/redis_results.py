@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from celery import states
-from celery.backends.redis import CHORD_PART_RETURN_LUA, RedisBackend
+from celery.backends.redis import CHORD_PART_RETURN_LUA, RedisBackend, SentinelBackend
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import NoPermissionError, NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -61,9 +61,6 @@ return outcomes
 # What the script says of a result where it cannot tell what is stored already: it is left to Celery.
 _UNKNOWN: Final = b"unknown"
 
-# What of Celery's backend is not to be overridden by one that is derived from it, for it is not called here.
-_CELERYS: Final = ("_get_task_meta_for", "_set", "_set_with_state", "_store_result", "encode", "ensure", "get", "set")
-
 
 @dataclass(frozen=True, slots=True)
 class _Result:
@@ -82,14 +79,12 @@ _Item: TypeAlias = _Result | _ChordPart
 
 
 def can_store_together(kind: type[Any]) -> bool:
-    """Tell whether a backend is Celery's to Redis, or to Redis with Sentinel, and stores results as that does.
+    """Tell whether a backend is Celery's to Redis, or to Redis with Sentinel. One derived from it may store otherwise.
 
     Args:
         kind: The backend's class.
     """
-    return issubclass(kind, RedisBackend) and all(
-        getattr(kind, name) is getattr(RedisBackend, name) for name in _CELERYS
-    )
+    return kind in (RedisBackend, SentinelBackend)
 
 
 class StoresTogether:

@@ -238,6 +238,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._request: Any = None  # the connection by which there was asked
         self._requested_at = 0.0
         self._requested_queues: list[str] = []
+        self._is_closing = False
         self.taken: deque[tuple[str, bytes, bytes]] = deque()
         """The messages that were taken and not yet given out, each with its queue and its delivery tag."""
         self._waits_until = 0.0
@@ -285,6 +286,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the channel."""
+        self._is_closing = True
         self._waits_until = 0.0  # or kombu waits for an answer that does not come
         super().close()
 
@@ -351,7 +353,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
                 _note(self.qos, None, tag.decode())
         if not self.taken:
             raise Empty
-        if not self._closing:
+        if not self._is_closing:
             self.deliver_taken()
         return True
 
@@ -361,12 +363,10 @@ class ReservingChannel(_channel):  # type: ignore[misc]
 
     def _basic_cancel(self, consumer_tag: str) -> None:
         """Cancel a consumer, and put back what was taken for it and not yet given out."""
-        queue = self._tag_to_queue.get(consumer_tag)
         super()._basic_cancel(consumer_tag)
-        if queue in self.active_queues:
-            return
-        left = [tag.decode() for name, _, tag in self.taken if name == queue]
-        self.taken = deque(taken for taken in self.taken if taken[0] != queue)
+        active = {*self.active_queues}
+        left = [tag.decode() for queue, _, tag in self.taken if queue not in active]
+        self.taken = deque(taken for taken in self.taken if taken[0] in active)
         for tag in reversed(left):  # the next to be taken is put back last
             self.qos.restore_by_tag(tag)
             _forget(self.qos, tag)
