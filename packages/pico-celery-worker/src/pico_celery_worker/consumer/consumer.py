@@ -272,8 +272,8 @@ class GreenConsumer(ReliableConsumer):
 
         Args:
             p: Does it.
-            args: With what.
-            kwargs: With what.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
         """
         with self._settling:
             return super().call_soon_ack(p, *args, **kwargs)
