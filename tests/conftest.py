@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests import services
+from tests.distribution import pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_xdist_auto_num_workers", "pytest_xdist_make_scheduler"]
 
 _SERVICES = {"redis_url", "rabbitmq_url", "rabbitmq_queue", "postgres_dsn"}
 

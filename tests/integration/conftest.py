@@ -1,16 +1,14 @@
 """One worker for each pool, which all tests of that pool share."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import services
 from tests.integration.pools import POOLS, Pool
 from tests.integration.shared import Records, SharedWorker
-from tests.integration.stations import at_once
+from tests.integration.stations import Station, station
 from tests.integration.workers import running_worker, sender
 
 
@@ -46,8 +44,8 @@ def worker(pool: Pool) -> Iterator[SharedWorker]:
             yield SharedWorker(pool, process, url, app, records)
 
 
-@pytest.fixture(scope="module")
-def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[Any, "Future[None]"]]:
-    """The scenarios of a module, which run some at a time."""
-    with at_once(request) as running:
-        yield running
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[Station]:
+    """A station for this test alone, on the kind of broker that `on` names."""
+    with station(request.param) as place:
+        yield place

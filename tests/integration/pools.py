@@ -1,4 +1,4 @@
-"""The pools, and what each can do. docs/pools.md says the same in words; test_pools_page.py compares the two."""
+"""The pools, and what each can do. docs/reference/pools.md says the same; test_pools_page.py compares the two."""
 
 from dataclasses import dataclass
 from enum import StrEnum

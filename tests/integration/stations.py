@@ -1,12 +1,10 @@
 """A broker, a result backend, workers between them, and who sends to them: for tests of what goes wrong there."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -144,44 +142,13 @@ def station(kind: str, broker: str = "", results: str = "") -> Iterator[Station]
         yield Station(kind, broker, backend, results, queue, app, records)
 
 
-Scenario: TypeAlias = Callable[[Station], None]
+def on(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test once on each kind of broker: its fixture `place` is a station there.
 
-
-def on(*kinds: str) -> Callable[[Scenario], Scenario]:
-    """Say on which kinds of broker a scenario is to be run."""
-
-    def mark(scenario: Scenario) -> Scenario:
-        scenario.kinds = kinds  # type: ignore[attr-defined]
-        return scenario
-
-    return mark
-
-
-def scenarios(module: str) -> list[Any]:
-    """Return the scenarios of a module as parameters of a test, once for each kind of broker."""
-    found = [item for item in vars(sys.modules[module]).values() if hasattr(item, "kinds")]
-    return [
-        pytest.param((item, kind), id=f"{item.__name__}-{kind}".replace("_", " "))
-        for item in found
-        for kind in item.kinds
-    ]
-
-
-@contextmanager
-def at_once(request: pytest.FixtureRequest, workers: int = 4) -> Iterator[dict[Any, "Future[None]"]]:
-    """Run a module's scenarios, some at a time: what they do is mostly wait. Each is as far as its test asks for it."""
-    params = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
-    wanted = [callspec.params["scenario"] for callspec in params if callspec and "scenario" in callspec.params]
-    with ThreadPoolExecutor(workers) as threads:
-        outcomes = {scenario: threads.submit(_run, *scenario) for scenario in wanted}
-        yield outcomes
-        for outcome in outcomes.values():
-            outcome.cancel()
-
-
-def _run(scenario: Scenario, kind: str) -> None:
-    with station(kind) as place:
-        scenario(place)
+    Args:
+        kinds: Some of KINDS.
+    """
+    return pytest.mark.parametrize("place", kinds, indirect=True)
 
 
 def assert_quiet(worker: Worker) -> None:

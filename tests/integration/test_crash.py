@@ -3,14 +3,15 @@
 import signal
 import tempfile
 import time
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.integration.stations import KINDS, Station, on, scenarios
+from tests.integration.pools import POOLS, Pool
+from tests.integration.stations import KINDS, Station, on
 from tests.waiting import eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
 VISIBILITY_TIMEOUT = 4
 SETTINGS = {
@@ -33,7 +34,7 @@ def left_in_redis(place: Station) -> int:
 
 
 @on(*KINDS)
-def a_killed_workers_tasks_are_executed_by_one_that_lives(place: Station) -> None:
+def test_a_killed_workers_tasks_are_executed_by_one_that_lives(place: Station) -> None:
     with place.worker(settings=SETTINGS) as killed:
         running = [place.send("late", "key") for _ in range(5)]
         place.until("began", *running)
@@ -50,7 +51,7 @@ def a_killed_workers_tasks_are_executed_by_one_that_lives(place: Station) -> Non
 
 
 @on("redis")
-def one_that_asks_other_workers_first_takes_messages_in_one_step(place: Station) -> None:
+def test_one_that_asks_other_workers_first_takes_messages_in_one_step(place: Station) -> None:
     def commands() -> set[str]:
         clients = [client for client in place.records.redis.client_list() if int(client["db"]) == database]
         return {"waits" if "b" in client["flags"] else client["cmd"] for client in clients}
@@ -65,7 +66,7 @@ def one_that_asks_other_workers_first_takes_messages_in_one_step(place: Station)
 
 
 @on("redis")
-def a_busy_worker_finds_the_messages_too(place: Station) -> None:
+def test_a_busy_worker_finds_the_messages_too(place: Station) -> None:
     """One that never has two quiet seconds."""
     with place.worker(settings=SETTINGS) as killed:
         running = [place.send("late", "key") for _ in range(5)]
@@ -81,7 +82,7 @@ def a_busy_worker_finds_the_messages_too(place: Station) -> None:
 
 
 @on("redis")
-def what_waits_for_its_time_or_its_turn_is_not_lost(place: Station) -> None:
+def test_what_waits_for_its_time_or_its_turn_is_not_lost(place: Station) -> None:
     with place.worker("-c", "2", settings=SETTINGS) as killed:
         running = [place.send("late", "key") for _ in range(2)]
         place.until("began", *running)
@@ -97,7 +98,7 @@ def what_waits_for_its_time_or_its_turn_is_not_lost(place: Station) -> None:
 
 
 @on("redis")
-def what_outlasts_the_visibility_timeout_runs_once(place: Station) -> None:
+def test_what_outlasts_the_visibility_timeout_runs_once(place: Station) -> None:
     with place.worker(settings=SETTINGS) as worker, place.worker(settings=SETTINGS) as other:
         began = time.time()
         running = place.send("late", "key")
@@ -111,14 +112,16 @@ def what_outlasts_the_visibility_timeout_runs_once(place: Station) -> None:
         assert place.of(running) == place.of(waiting) == FINISHED
 
 
-def keeps_its_messages_while_held_up(place: Station, pool: str) -> None:
+@on("redis")
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+def test_a_worker_that_is_held_up_keeps_its_messages(place: Station, pool: Pool) -> None:
     """Another one is there, to which Redis would give them."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        place.worker("-c", "4", pool=pool, settings=SETTINGS) as worker,
+        place.worker("-c", "4", pool=pool.name, settings=SETTINGS) as worker,
     ):
         free = Path(folder, "free")
-        running = [] if pool == "solo" else [place.send("late", "key") for _ in range(2)]
+        running = [] if pool.name == "solo" else [place.send("late", "key") for _ in range(2)]
         place.until("began", *running)
         waiting = place.send("late", "key", countdown=1)
         worker.wait_for_log(rf"{waiting}\] received")
@@ -143,32 +146,9 @@ def has_renewed(place: Station, count: int, since: float) -> bool:
 
 
 @on("redis")
-def a_worker_that_is_held_up_keeps_its_messages_under_gevent(place: Station) -> None:
-    keeps_its_messages_while_held_up(place, "gevent")
-
-
-@on("redis")
-def a_worker_that_is_held_up_keeps_its_messages_under_eventlet(place: Station) -> None:
-    keeps_its_messages_while_held_up(place, "eventlet")
-
-
-@on("redis")
-def a_worker_that_is_held_up_keeps_its_messages_in_threads(place: Station) -> None:
-    keeps_its_messages_while_held_up(place, "threads")
-
-
-@on("redis")
-def a_worker_that_is_held_up_keeps_its_messages_with_solo(place: Station) -> None:
-    keeps_its_messages_while_held_up(place, "solo")
-
-
-@on("redis")
-def a_worker_that_is_held_up_keeps_its_messages_in_processes(place: Station) -> None:
-    keeps_its_messages_while_held_up(place, "prefork")
-
-
-def keeps_its_messages_while_it_stops(place: Station, pool: str) -> None:
-    with place.worker(pool=pool, settings=SETTINGS) as worker:
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+def test_a_worker_that_stops_keeps_its_messages(place: Station, pool: Pool) -> None:
+    with place.worker(pool=pool.name, settings=SETTINGS) as worker:
         running = place.send("late", "key")
         place.until("began", running)
         with place.worker(settings=SETTINGS) as other:
@@ -182,33 +162,8 @@ def keeps_its_messages_while_it_stops(place: Station, pool: str) -> None:
             assert place.of(running) == FINISHED
 
 
-@on("redis")
-def a_worker_that_stops_keeps_its_messages_under_gevent(place: Station) -> None:
-    keeps_its_messages_while_it_stops(place, "gevent")
-
-
-@on("redis")
-def a_worker_that_stops_keeps_its_messages_under_eventlet(place: Station) -> None:
-    keeps_its_messages_while_it_stops(place, "eventlet")
-
-
-@on("redis")
-def a_worker_that_stops_keeps_its_messages_in_threads(place: Station) -> None:
-    keeps_its_messages_while_it_stops(place, "threads")
-
-
-@on("redis")
-def a_worker_that_stops_keeps_its_messages_with_solo(place: Station) -> None:
-    keeps_its_messages_while_it_stops(place, "solo")
-
-
-@on("redis")
-def a_worker_that_stops_keeps_its_messages_in_processes(place: Station) -> None:
-    keeps_its_messages_while_it_stops(place, "prefork")
-
-
 @on(*KINDS)
-def a_task_that_kills_its_worker_does_not_starve_the_others(place: Station) -> None:
+def test_a_task_that_kills_its_worker_does_not_starve_the_others(place: Station) -> None:
     killer = place.send("kill")
     others = [place.send("late", "key", 1.0) for _ in range(40)]
 
@@ -222,10 +177,3 @@ def a_task_that_kills_its_worker_does_not_starve_the_others(place: Station) -> N
         with place.worker(settings=SETTINGS) as worker:
             eventually(lambda: worker.process.poll() is not None or not unfinished(), 60)
     assert place.of(killer).count("began") <= len(deaths)
-
-
-@pytest.mark.services
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("scenario", scenarios(__name__))
-def test_crash(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
-    outcomes[scenario].result()

@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,10 +12,12 @@ from celery import chord
 
 from tests import services
 from tests.integration.faults import Network, network, no_file_to_open, rabbitmq_vhost, rabbitmqctl
-from tests.integration.stations import KINDS, Station, on, scenarios, station
+from tests.integration.stations import KINDS, Station, on, station
 from tests.integration.workers import Worker
-from tests.servers import OwnRabbitMQ, OwnRedis, own_rabbitmq, own_redis, own_sentinel
+from tests.servers import OwnRedis, own_rabbitmq, own_redis, own_sentinel
 from tests.waiting import eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 FINISHED = ["began", "finished", "cleaned up"]
 
@@ -88,8 +89,7 @@ def network_and_worker(place: Station) -> Iterator[tuple[Network, Running]]:
         yield between, Running(place, worker)
 
 
-@on("redis")
-def redis_is_restarted(_: Station) -> None:
+def test_redis_is_restarted() -> None:
     with own_redis_and_worker() as (server, running):
         server.stop()
         running.worker.wait_for_log("Connection to broker lost")
@@ -98,8 +98,7 @@ def redis_is_restarted(_: Station) -> None:
         running.check()
 
 
-@on("redis")
-def what_waits_for_its_time_begins_after_redis_is_restarted(_: Station) -> None:
+def test_what_waits_for_its_time_begins_after_redis_is_restarted() -> None:
     with own_redis_and_worker() as (server, running):
         place = running.place
         place.let_go("later")
@@ -114,8 +113,7 @@ def what_waits_for_its_time_begins_after_redis_is_restarted(_: Station) -> None:
         assert place.of(waiting) == FINISHED
 
 
-@on("redis")
-def redis_writes_nothing_for_a_moment(_: Station) -> None:
+def test_redis_writes_nothing_for_a_moment() -> None:
     """As one does that is a replica for now, while another takes its place."""
     with own_redis_and_worker() as (server, running), server.client() as client:
         client.config_set("min-replicas-to-write", 1)
@@ -127,8 +125,7 @@ def redis_writes_nothing_for_a_moment(_: Station) -> None:
         running.check()
 
 
-@on("redis")
-def remote_control_alone_loses_its_connection(_: Station) -> None:
+def test_remote_control_alone_loses_its_connection() -> None:
     with own_redis() as server, station("redis", server.url) as place, place.worker(settings=CONTROLLED) as worker:
         running = Running(place, worker)
         with server.client() as client:
@@ -140,7 +137,7 @@ def remote_control_alone_loses_its_connection(_: Station) -> None:
 
 
 @on("rabbitmq", "quorum")
-def rabbitmq_closes_a_channel(place: Station) -> None:
+def test_rabbitmq_closes_a_channel(place: Station) -> None:
     """As it does with one by which a message is not acknowledged for half an hour."""
     control, node = place.app.control, f"{place.queue}@test"  # other tests have workers on this RabbitMQ
     with place.worker("-n", node, settings=CONTROLLED) as worker:
@@ -153,7 +150,7 @@ def rabbitmq_closes_a_channel(place: Station) -> None:
 
 
 @on("rabbitmq")
-def a_worker_with_no_room_for_more_keeps_its_connection(place: Station) -> None:
+def test_a_worker_with_no_room_for_more_keeps_its_connection(place: Station) -> None:
     with place.worker("-c", "2", settings=IMPATIENT) as worker:
         tasks = [place.send("late", "key") for _ in range(6)]
         place.until("began", *tasks[:2])
@@ -165,8 +162,7 @@ def a_worker_with_no_room_for_more_keeps_its_connection(place: Station) -> None:
         assert worker.stop() == 0
 
 
-@on("redis")
-def redis_kills_its_clients(_: Station) -> None:
+def test_redis_kills_its_clients() -> None:
     with own_redis_and_worker() as (server, running):
         server.close_connections()
         running.end_meanwhile()
@@ -175,7 +171,7 @@ def redis_kills_its_clients(_: Station) -> None:
 
 
 @on("redis")
-def a_worker_is_killed_between_taking_a_batch_and_settling_it(place: Station) -> None:
+def test_a_worker_is_killed_between_taking_a_batch_and_settling_it(place: Station) -> None:
     redis = place.records.redis
     tasks = [place.send(task, "key") for task in ("late", "early") * 8]
     with place.worker("-c", "4", settings=INHERITING) as worker:
@@ -197,8 +193,7 @@ def a_worker_is_killed_between_taking_a_batch_and_settling_it(place: Station) ->
     assert [place.of(task) for task in begun if task not in again] == [["began"]] * (4 - len(again))
 
 
-@on("redis")
-def a_worker_is_killed_between_storing_a_batch_and_settling_it(_: Station) -> None:
+def test_a_worker_is_killed_between_storing_a_batch_and_settling_it() -> None:
     with own_redis() as server, network(server.url) as (between, url), station("redis", server.url) as place:
         with place.worker(broker=url, settings=INHERITING) as worker, server.client() as broker:
             tasks = [place.send("late", "key") for _ in range(8)]
@@ -216,8 +211,7 @@ def a_worker_is_killed_between_storing_a_batch_and_settling_it(_: Station) -> No
         assert [place.of(task) for task in tasks] == [FINISHED * 2] * len(tasks)
 
 
-@on("redis")
-def redis_takes_all_results_but_one(_: Station) -> None:
+def test_redis_takes_all_results_but_one() -> None:
     """One that is larger than it takes, for which it closes the connection."""
     with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
         with server.client() as client:
@@ -232,8 +226,7 @@ def redis_takes_all_results_but_one(_: Station) -> None:
         assert worker.stop() == 0
 
 
-@on("redis")
-def redis_stalls_for_a_moment(_: Station) -> None:
+def test_redis_stalls_for_a_moment() -> None:
     with own_redis_and_worker() as (server, running):
         server.stall()
         running.end_meanwhile()
@@ -241,8 +234,7 @@ def redis_stalls_for_a_moment(_: Station) -> None:
         running.check()
 
 
-@on("redis")
-def redis_stalls_for_longer_than_the_worker_waits(_: Station) -> None:
+def test_redis_stalls_for_longer_than_the_worker_waits() -> None:
     with own_redis_and_worker() as (server, running):
         server.stall()
         running.end_meanwhile()
@@ -252,7 +244,7 @@ def redis_stalls_for_longer_than_the_worker_waits(_: Station) -> None:
 
 
 @on(*KINDS)
-def connections_are_cut(place: Station) -> None:
+def test_connections_are_cut(place: Station) -> None:
     with network_and_worker(place) as (between, running):
         between.cut()
         running.end_meanwhile()
@@ -262,7 +254,7 @@ def connections_are_cut(place: Station) -> None:
 
 
 @on(*KINDS)
-def the_broker_cannot_be_reached(place: Station) -> None:
+def test_the_broker_cannot_be_reached(place: Station) -> None:
     with network_and_worker(place) as (between, running):
         between.refuse()
         running.worker.wait_for_log("Connection to broker lost")
@@ -272,7 +264,7 @@ def the_broker_cannot_be_reached(place: Station) -> None:
 
 
 @on(*KINDS)
-def the_network_loses_what_is_sent(place: Station) -> None:
+def test_the_network_loses_what_is_sent(place: Station) -> None:
     with network_and_worker(place) as (between, running):
         between.lose()
         running.worker.wait_for_log("Connection to broker lost", 60)
@@ -282,7 +274,7 @@ def the_network_loses_what_is_sent(place: Station) -> None:
 
 
 @on(*KINDS)
-def acknowledgements_are_lost_on_their_way(place: Station) -> None:
+def test_acknowledgements_are_lost_on_their_way(place: Station) -> None:
     with network_and_worker(place) as (between, running):
         between.lose()
         running.end_meanwhile()
@@ -292,7 +284,7 @@ def acknowledgements_are_lost_on_their_way(place: Station) -> None:
 
 
 @on(*KINDS)
-def no_file_can_be_opened_for_a_moment(place: Station) -> None:
+def test_no_file_can_be_opened_for_a_moment(place: Station) -> None:
     with network_and_worker(place) as (between, running):
         with no_file_to_open(running.worker.process.pid):
             between.cut()
@@ -302,8 +294,7 @@ def no_file_can_be_opened_for_a_moment(place: Station) -> None:
         running.check()
 
 
-@on("redis")
-def rabbitmq_closes_all_connections(_: Station) -> None:
+def test_rabbitmq_closes_all_connections() -> None:
     with rabbitmq_vhost() as (name, url), station("rabbitmq", url) as place, place.worker(settings=IMPATIENT) as worker:
         running = Running(place, worker)
         rabbitmqctl("close_all_connections", "--vhost", name, "a test")
@@ -312,27 +303,30 @@ def rabbitmq_closes_all_connections(_: Station) -> None:
         running.check()
 
 
-@on("redis")
-def rabbitmq_is_short_of_memory(_: Station) -> None:
+SHORT_OF_MEMORY = {**IMPATIENT, "broker_heartbeat": 4}
+
+
+def test_rabbitmq_is_short_of_memory() -> None:
     """It reads nothing more from connections by which something was sent, such as the events, and sends heartbeats."""
-    settings = {**IMPATIENT, "broker_heartbeat": 4}
-    with own_rabbitmq() as server:
-        with station("rabbitmq", server.url) as place, place.worker(settings=settings) as worker:
-            running = Running(place, worker)
-            with server.memory_alarm():
-                eventually(server.blocked, 60)
-                running.end_meanwhile()
-            running.check()
-        for number in (signal.SIGTERM, signal.SIGQUIT):
-            end_while_short_of_memory(server, number, settings)
+    with (
+        own_rabbitmq() as server,
+        station("rabbitmq", server.url) as place,
+        place.worker(settings=SHORT_OF_MEMORY) as worker,
+    ):
+        running = Running(place, worker)
+        with server.memory_alarm():
+            eventually(server.blocked, 60)
+            running.end_meanwhile()
+        running.check()
 
 
-def end_while_short_of_memory(server: OwnRabbitMQ, number: int, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_worker_ends_while_rabbitmq_is_short_of_memory(number: int) -> None:
     pools = ("gevent", "eventlet", "threads", "solo", "prefork")
-    with ExitStack() as stack:
+    with own_rabbitmq() as server, ExitStack() as stack:
         places = {pool: stack.enter_context(station("rabbitmq", server.url)) for pool in pools}
         workers = {
-            pool: stack.enter_context(place.worker("-n", f"{pool}@%h", pool=pool, settings=settings))
+            pool: stack.enter_context(place.worker("-n", f"{pool}@%h", pool=pool, settings=SHORT_OF_MEMORY))
             for pool, place in places.items()
         }
         tasks = {pool: place.send("late", "key") for pool, place in places.items()}
@@ -355,8 +349,7 @@ def end_while_short_of_memory(server: OwnRabbitMQ, number: int, settings: dict[s
             assert max(took.values()) < 30, took
 
 
-@on("redis")
-def the_result_backend_is_gone_and_comes_back(_: Station) -> None:
+def test_the_result_backend_is_gone_and_comes_back() -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
         tasks = [place.send(task, "meanwhile") for task in ("late", "early")]
         place.until("began", *tasks)
@@ -398,41 +391,22 @@ def results_cannot_be_stored(
         assert [place.of(task) for task in (*before, *meanwhile)] == [FINISHED] * 10
 
 
-def redis_refuses_results(error: str, pool: str = "gevent") -> None:
+@pytest.mark.parametrize(
+    ("error", "pool"), [("OOM", "gevent"), ("OOM", "threads"), ("READONLY", "gevent"), ("NOREPLICAS", "gevent")]
+)
+def test_the_result_backend_refuses_writes(error: str, pool: str) -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place:
         results_cannot_be_stored(place, lambda: server.refuse_writes(error), server.take_writes, pool=pool)
 
 
-@on("redis")
-def the_result_backend_is_full(_: Station) -> None:
-    redis_refuses_results("OOM")
-
-
-@on("redis")
-def the_result_backend_is_a_replica_for_now(_: Station) -> None:
-    redis_refuses_results("READONLY")
-
-
-@on("redis")
-def the_result_backend_has_too_few_replicas(_: Station) -> None:
-    redis_refuses_results("NOREPLICAS")
-
-
-@on("redis")
-def the_result_backend_is_full_on_threads(_: Station) -> None:
-    redis_refuses_results("OOM", "threads")
-
-
-@on("redis")
-def the_result_backends_sentinel_has_no_master(_: Station) -> None:
+def test_the_result_backends_sentinel_has_no_master() -> None:
     with own_redis() as server, network(server.url) as (between, _url), own_sentinel(between.port) as sentinel:
         settings = {"backend_url": sentinel, "result_backend_transport_options": {"master_name": "master"}}
         with station("rabbitmq", results=server.url) as place:
             results_cannot_be_stored(place, between.refuse, between.recover, settings=settings)
 
 
-@on("redis")
-def the_table_of_the_result_backend_is_away(_: Station) -> None:
+def test_the_table_of_the_result_backend_is_away() -> None:
     with services.postgres_database() as url, station("rabbitmq") as place:
         settings = {"backend_url": f"db+{url.replace('postgresql:', 'postgresql+psycopg:')}"}
 
@@ -462,7 +436,8 @@ def the_table_of_the_result_backend_is_away(_: Station) -> None:
             assert [place.of(task) for task in tasks] == [FINISHED] * 3
 
 
-def a_cold_shutdown_does_not_wait_for_results(pool: str) -> None:
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
+def test_a_cold_shutdown_gives_back_what_cannot_be_stored(pool: str) -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place:
         with place.worker(pool=pool) as worker:
             tasks = [place.send("late", "key") for _ in range(3)]
@@ -478,18 +453,7 @@ def a_cold_shutdown_does_not_wait_for_results(pool: str) -> None:
             eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"})
 
 
-@on("redis")
-def a_cold_shutdown_gives_back_what_cannot_be_stored(_: Station) -> None:
-    a_cold_shutdown_does_not_wait_for_results("gevent")
-
-
-@on("redis")
-def a_cold_shutdown_gives_back_what_cannot_be_stored_on_threads(_: Station) -> None:
-    a_cold_shutdown_does_not_wait_for_results("threads")
-
-
-@on("redis")
-def a_result_that_waits_is_not_over_its_tasks_time_limit(_: Station) -> None:
+def test_a_result_that_waits_is_not_over_its_tasks_time_limit() -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
         server.refuse_writes("OOM")
         task = place.send("late", "key", time_limit=2)
@@ -503,8 +467,7 @@ def a_result_that_waits_is_not_over_its_tasks_time_limit(_: Station) -> None:
         assert place.of(task) == FINISHED
 
 
-@on("redis")
-def a_chord_goes_on_when_its_parts_can_be_stored(_: Station) -> None:
+def test_a_chord_goes_on_when_its_parts_can_be_stored() -> None:
     with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
         late = place.app.signature("endurance.late", ("key",), immutable=True)
         body = chord([late, late])(late)
@@ -517,10 +480,3 @@ def a_chord_goes_on_when_its_parts_can_be_stored(_: Station) -> None:
         server.take_writes()
         eventually(lambda: place.state(body.id) == "SUCCESS", 60)
         assert worker.stop() == 0
-
-
-@pytest.mark.services
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("scenario", scenarios(__name__))
-def test_fault(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
-    outcomes[scenario].result()

@@ -1,4 +1,4 @@
-"""docs/pools.md says of each pool what the tests show."""
+"""docs/reference/pools.md says of each pool what the tests show."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.integration.workers import ROOT
 @pytest.fixture(scope="module")
 def table() -> dict[str, dict[str, str]]:
     """The cells of the page's table: by pool, then by row."""
-    page = (ROOT / "docs" / "pools.md").read_text()
+    page = (ROOT / "docs" / "reference" / "pools.md").read_text()
     lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     pools, rows = lines[0], lines[2:]
     return {pool: {row[0]: row[place] for row in rows} for place, pool in enumerate(pools, 1)}

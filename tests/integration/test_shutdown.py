@@ -2,17 +2,17 @@
 
 import re
 import signal
-import tempfile
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.faults import network
-from tests.integration.stations import KINDS, Station, assert_quiet, on, scenarios
+from tests.integration.pools import POOLS, Pool
+from tests.integration.stations import KINDS, Station, assert_quiet, on
 from tests.integration.workers import Worker
 from tests.waiting import eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
 
 FINISHED = ["began", "finished", "cleaned up"]
 CANCELLED = ["began", "cancelled", "cleaned up"]
@@ -50,7 +50,7 @@ def assert_cancelled(place: Station, worker: Worker, late: list[str], early: lis
 
 
 @on(*KINDS)
-def sigterm_lets_running_tasks_finish_however_often_it_comes(place: Station) -> None:
+def test_sigterm_lets_running_tasks_finish_however_often_it_comes(place: Station) -> None:
     with place.worker() as worker:
         late, early = send_some(place)
         for _ in range(3):
@@ -72,7 +72,7 @@ def sigterm_lets_running_tasks_finish_however_often_it_comes(place: Station) -> 
 
 
 @on(*KINDS)
-def sigquit_cancels_tasks_and_puts_late_ones_back(place: Station) -> None:
+def test_sigquit_cancels_tasks_and_puts_late_ones_back(place: Station) -> None:
     with place.worker() as worker:
         late, early = send_some(place)
         assert worker.stop(signal.SIGQUIT, PROMPTLY) == 0
@@ -80,7 +80,7 @@ def sigquit_cancels_tasks_and_puts_late_ones_back(place: Station) -> None:
 
 
 @on("redis", "rabbitmq")
-def sigquit_cuts_a_warm_shutdown_short(place: Station) -> None:
+def test_sigquit_cuts_a_warm_shutdown_short(place: Station) -> None:
     with place.worker() as worker:
         late, early = send_some(place)
         worker.process.send_signal(signal.SIGTERM)
@@ -90,7 +90,7 @@ def sigquit_cuts_a_warm_shutdown_short(place: Station) -> None:
 
 
 @on("redis")
-def sigint_is_warm_once_and_cold_twice(place: Station) -> None:
+def test_sigint_is_warm_once_and_cold_twice(place: Station) -> None:
     with place.worker() as worker:
         late, early = send_some(place)
         worker.process.send_signal(signal.SIGINT)
@@ -102,7 +102,7 @@ def sigint_is_warm_once_and_cold_twice(place: Station) -> None:
 
 
 @on("redis")
-def sigint_thrice_still_cleans_up(place: Station) -> None:
+def test_sigint_thrice_still_cleans_up(place: Station) -> None:
     with place.worker() as worker:
         task = place.send("swallow")
         place.until("began", task)
@@ -116,7 +116,7 @@ def sigint_thrice_still_cleans_up(place: Station) -> None:
 
 
 @on("redis")
-def remapped_sigterm_is_cold(place: Station) -> None:
+def test_remapped_sigterm_is_cold(place: Station) -> None:
     with place.worker(REMAP_SIGTERM="SIGQUIT") as worker:
         late, early = send_some(place)
         assert worker.stop(signal.SIGTERM, PROMPTLY) == 0
@@ -124,7 +124,7 @@ def remapped_sigterm_is_cold(place: Station) -> None:
 
 
 @on("redis", "rabbitmq")
-def a_soft_shutdown_gives_tasks_time(place: Station) -> None:
+def test_a_soft_shutdown_gives_tasks_time(place: Station) -> None:
     with place.worker(settings={"worker_soft_shutdown_timeout": 5}) as worker:
         short, long = place.send("late", "short"), place.send("late", "key")
         later = place.send("late", "key", countdown=60)
@@ -145,7 +145,7 @@ def a_soft_shutdown_gives_tasks_time(place: Station) -> None:
 
 
 @on("redis")
-def a_soft_shutdown_of_an_idle_worker_waits_if_it_is_told_to(place: Station) -> None:
+def test_a_soft_shutdown_of_an_idle_worker_waits_if_it_is_told_to(place: Station) -> None:
     settings = {"worker_soft_shutdown_timeout": 10, "worker_enable_soft_shutdown_on_idle": True}
     with place.worker(settings=settings) as worker:
         place.let_go("key")
@@ -158,24 +158,24 @@ def a_soft_shutdown_of_an_idle_worker_waits_if_it_is_told_to(place: Station) -> 
 
 
 @on("redis", "rabbitmq")
-def what_waits_for_room_does_not_begin_after_sigterm(place: Station) -> None:
-    for pool in ("gevent", "threads"):
-        with place.worker("-c", "2", pool=pool) as worker:
-            tasks = [place.send("late", f"key of {pool}") for _ in range(5)]
-            eventually(lambda tasks=tasks: sum(place.of(task) == ["began"] for task in tasks) == 2)
-            worker.process.send_signal(signal.SIGTERM)
-            worker.wait_for_log("Warm shutdown")
-            place.let_go(f"key of {pool}")
-            assert worker.wait(PROMPTLY) == 0
-            assert sorted(map(place.of, tasks)) == [[]] * 3 + [FINISHED] * 2
-            assert_quiet(worker)
-        with place.worker(pool=pool):
-            place.until("cleaned up", *tasks)
-            assert [place.of(task) for task in tasks] == [FINISHED] * 5
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
+def test_a_task_that_waits_for_room_does_not_begin_after_sigterm(place: Station, pool: str) -> None:
+    with place.worker("-c", "2", pool=pool) as worker:
+        tasks = [place.send("late", "key") for _ in range(5)]
+        eventually(lambda: sum(place.of(task) == ["began"] for task in tasks) == 2)
+        worker.process.send_signal(signal.SIGTERM)
+        worker.wait_for_log("Warm shutdown")
+        place.let_go("key")
+        assert worker.wait(PROMPTLY) == 0
+        assert sorted(map(place.of, tasks)) == [[]] * 3 + [FINISHED] * 2
+        assert_quiet(worker)
+    with place.worker(pool=pool):
+        place.until("cleaned up", *tasks)
+        assert [place.of(task) for task in tasks] == [FINISHED] * 5
 
 
 @on("redis", "rabbitmq")
-def nothing_begins_after_sigquit(place: Station) -> None:
+def test_nothing_begins_after_sigquit(place: Station) -> None:
     with place.worker(settings={"worker_soft_shutdown_timeout": 2}) as worker:
         place.let_go("key")
         later = place.send("late", "key", countdown=5)
@@ -190,7 +190,7 @@ def nothing_begins_after_sigquit(place: Station) -> None:
 
 
 @on("redis")
-def tasks_that_do_not_let_go_are_cut_off(place: Station) -> None:
+def test_tasks_that_do_not_let_go_are_cut_off(place: Station) -> None:
     with place.worker() as worker:
         swallowing, hanging = place.send("swallow"), place.send("hang_in_cleanup")
         place.until("began", swallowing, hanging)
@@ -204,7 +204,7 @@ def tasks_that_do_not_let_go_are_cut_off(place: Station) -> None:
 
 
 @on("redis")
-def a_handler_that_holds_up_the_loop_delays_the_end_by_as_much(place: Station) -> None:
+def test_a_handler_that_holds_up_the_loop_delays_the_end_by_as_much(place: Station) -> None:
     with place.worker() as worker:
         held, blocking = place.send("late", "key"), place.send("block", 3)
         place.until("began", held, blocking)
@@ -214,35 +214,28 @@ def a_handler_that_holds_up_the_loop_delays_the_end_by_as_much(place: Station) -
 
 
 @on("redis")
-def the_exit_code_says_by_which_signal_as_celerys_does(place: Station) -> None:
-    for pool in ("gevent", "eventlet", "threads", "solo", "prefork"):
-        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 1)):
-            with place.worker(pool=pool) as worker:
-                assert worker.stop(number, PROMPTLY) == code
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+def test_the_exit_code_says_by_which_signal_as_celerys_does(place: Station, pool: Pool) -> None:
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 1)):
+        with place.worker(pool=pool.name) as worker:
+            assert worker.stop(number, PROMPTLY) == code
 
 
 @on("redis", "rabbitmq")
-def a_worker_that_is_held_up_for_ever_ends_all_the_same(place: Station) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "file"
-        blocking, begun = "", 0
-        for pool in ("gevent", "eventlet", "threads", "solo"):
-            with place.worker(pool=pool, settings={"pico_blocked_timeout": 2}) as worker:
-                # RabbitMQ gives the next worker at once what this one had.
-                if place.kind == "redis" or not blocking:
-                    blocking, begun = place.send("block_until", str(file)), 0
-                begun += 1
-                place.until("began", blocking, count=begun)
-                assert worker.stop(signal.SIGTERM, PROMPTLY) == 1
-                assert re.search(
-                    rf"asked to stop, but .* held up by task endurance\.block_until\[{blocking}\]", worker.log
-                )
-                assert "_wait_for_file(Path(path))" in worker.log
-                assert "pico_blocked_timeout" in worker.log
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "threads", "solo"])
+def test_a_worker_that_is_held_up_for_ever_ends_all_the_same(place: Station, pool: str, tmp_path: Path) -> None:
+    with place.worker(pool=pool, settings={"pico_blocked_timeout": 2}) as worker:
+        blocking = place.send("block_until", str(tmp_path / "file"))
+        place.until("began", blocking)
+        assert worker.stop(signal.SIGTERM, PROMPTLY) == 1
+        assert re.search(rf"asked to stop, but .* held up by task endurance\.block_until\[{blocking}\]", worker.log)
+        assert "_wait_for_file(Path(path))" in worker.log
+        assert "pico_blocked_timeout" in worker.log
 
 
-def cancels_and_puts_back(place: Station, pool: str, count: int = 2) -> None:
-    """Check that a cold shutdown means on a pool what it means under gevent."""
+@on("redis", "rabbitmq")
+@pytest.mark.parametrize(("pool", "count"), [("eventlet", 2), ("threads", 2), ("solo", 1), ("prefork", 2)])
+def test_sigquit_means_the_same_on_other_pools(place: Station, pool: str, count: int) -> None:
     with place.worker(pool=pool) as worker:
         # It comes first, so that RabbitMQ has answered what the worker asks because of it.
         waiting = place.send("late", "key", countdown=60)
@@ -261,28 +254,8 @@ def cancels_and_puts_back(place: Station, pool: str, count: int = 2) -> None:
         assert [place.of(task) for task in late] == [CANCELLED + FINISHED] * count
 
 
-@on("redis", "rabbitmq")
-def sigquit_means_the_same_on_eventlet(place: Station) -> None:
-    cancels_and_puts_back(place, "eventlet")
-
-
-@on("redis", "rabbitmq")
-def sigquit_means_the_same_on_threads(place: Station) -> None:
-    cancels_and_puts_back(place, "threads")
-
-
-@on("redis", "rabbitmq")
-def sigquit_means_the_same_on_solo(place: Station) -> None:
-    cancels_and_puts_back(place, "solo", count=1)
-
-
-@on("redis", "rabbitmq")
-def sigquit_means_the_same_on_prefork(place: Station) -> None:
-    cancels_and_puts_back(place, "prefork")
-
-
 @on("rabbitmq")
-def sigquit_is_obeyed_while_rabbitmq_is_asked_something(place: Station) -> None:
+def test_sigquit_is_obeyed_while_rabbitmq_is_asked_something(place: Station) -> None:
     held, waiting = place.send("late", "key"), place.send("late", "key", countdown=60)
     with network(place.broker, delay=0.3) as (_, slow):
         for number, pool in enumerate(("gevent", "threads", "prefork"), 1):
@@ -293,10 +266,3 @@ def sigquit_is_obeyed_while_rabbitmq_is_asked_something(place: Station) -> None:
                 assert worker.stop(signal.SIGQUIT, 3 * PROMPTLY) == 0
                 assert place.of(held) == CANCELLED * number
                 assert_quiet(worker)
-
-
-@pytest.mark.services
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("scenario", scenarios(__name__))
-def test_shutdown(scenario: Any, outcomes: dict[Any, "Future[None]"]) -> None:
-    outcomes[scenario].result()

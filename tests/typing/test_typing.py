@@ -1,4 +1,4 @@
-"""The types, as mypy and pyright see them in a user's code, both in strict mode, with the settings of docs/client.md.
+"""The types, as mypy and pyright see them in a user's code, both strict, with the settings of docs/how-to/client.md.
 
 A line of a case that ends in `# expect-error` must be an error, and no other line may be. `# expect-error (pyright)` is
 for pyright alone: to mypy a TaskResult fits anywhere, as its base class has no types.
@@ -32,8 +32,8 @@ def expected(file: Path, checker: str) -> set[int]:
 
 
 def documented(language: str, word: str) -> str:
-    """Return the settings that docs/client.md gives to users."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/client.md").read_text(), re.DOTALL)
+    """Return the settings that docs/how-to/client.md gives to users."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/how-to/client.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if word in block]
     return block
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
@@ -26,14 +27,17 @@ def broker_in_the_environment() -> Generator[str]:
     if os.environ.get("CELERY_BROKER_URL"):
         yield "the broker that CELERY_BROKER_URL names"
         return
-    with TemporaryDirectory(prefix="quickstart-") as name:
-        folder = Path(name)
+    folder = Path(mkdtemp(prefix="quickstart-"))
+    try:
         for part in ("queues", "control", "results"):
             (folder / part).mkdir()
         for variable in _REPLACED:
             os.environ.pop(variable, None)
         os.environ.update(_settings(folder))
         yield "a broker in a temporary folder"
+    finally:
+        # A thread may still be sending. Under another name, nothing more comes into the folder while it is removed.
+        shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}-ended")))
 
 
 def _settings(folder: Path) -> dict[str, str]:

@@ -105,7 +105,7 @@ class OptionTasks:
 
 @factory
 class Made:
-    @provides(Audited)  # pyright: ignore[reportCallIssue]  # as docs/client.md says
+    @provides(Audited)  # pyright: ignore[reportCallIssue]  # as docs/how-to/client.md says
     def audited(self) -> Audited:
         return Audited()
 

@@ -123,7 +123,7 @@ class EmptyClientError(PicoCeleryError, ValueError):
 
     cls: str
     template = (
-        "@celery on {cls}: it has neither a @send_task nor a @task method. "
+        "@celery: No @send_task or @task methods found on {cls}. "
         'Decorate a method with @send_task("task.name"), or use @component for a plain component.'
     )
 

@@ -13,7 +13,7 @@ from pico_celery_core.suggestions import near_miss
 
 PREFIX: Final = "celery"
 
-# Our own; docs/configuration.md says what each is for.
+# Our own; docs/reference/configuration.md says what each is for.
 PICO_OPTIONS: Final[dict[str, Option]] = {
     "pico_blocked_timeout": Option(30.0, type="float"),
     "pico_cancel_timeout": Option(10.0, type="float"),

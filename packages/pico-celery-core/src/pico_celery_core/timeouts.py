@@ -10,7 +10,7 @@ from pico_celery_core.settings import PICO_OPTIONS
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The time limits of pico-celery's own, all in seconds. docs/configuration.md says what each is for.
+    """The time limits of pico-celery's own, all in seconds. docs/reference/configuration.md says what each is for.
 
     Args:
         publish: How long an `async def` stub may take to send; 0 for no limit.

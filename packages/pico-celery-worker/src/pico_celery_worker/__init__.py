@@ -7,4 +7,4 @@ from pico_celery_worker.tasks.task import AsyncTask
 
 __all__ = ["AsyncTask", "PicoTaskRegistrar", "TaskContext", "run_blocking"]
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"

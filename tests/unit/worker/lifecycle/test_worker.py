@@ -219,12 +219,16 @@ def test_pools_that_run_one_task_at_a_time_are_warned_of(make, pool, warns, capl
     assert ("pool runs one task at a time in a process; -P gevent runs many" in caplog.text) is warns
 
 
-@pytest.mark.parametrize(("pool", "enforces"), [("solo", True), ("threads", True), ("prefork", False)])
-def test_hard_time_limits_are_enforced_where_the_pool_does_not(make, pool, enforces):
+@pytest.mark.parametrize(
+    ("pool", "soft", "hard"),
+    [("gevent", True, False), ("solo", True, True), ("threads", True, True), ("prefork", False, False)],
+)
+def test_tasks_keep_the_time_limits_that_the_pool_does_not(make, pool, soft, hard):
     worker = make(pool)
     step = worker.step()
     step.start(worker)
-    assert [executor.enforces_hard_limits for executor in step._runtime.executors] == [enforces]
+    (executor,) = step._runtime.executors
+    assert (executor.enforces_soft_limits, executor.enforces_hard_limits) == (soft, hard)
     step.stop(worker)
 
 

@@ -27,7 +27,7 @@ def test_every_event_is_documented():
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     logged = set(re.findall(r'(?:log_fields|fields_of_label)\(\s*"([\w-]+)"', text))
     logged |= set(re.findall(r'_log_redelivered\(\w+, "([\w-]+)"', text))
-    section = (ROOT / "docs" / "worker.md").read_text(encoding="utf-8").partition("## Structured logs")[2]
+    section = (ROOT / "docs" / "how-to" / "worker.md").read_text(encoding="utf-8").partition("## Structured logs")[2]
     table = section.partition("\n## ")[0]
     assert logged
     assert logged == set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", table))

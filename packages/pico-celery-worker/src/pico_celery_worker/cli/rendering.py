@@ -53,7 +53,7 @@ def task_text(task: TaskDescription, style: Style, lines: Lines) -> str:
 
 
 def task_data(task: TaskDescription) -> dict[str, Any]:
-    """Return a task as JSON can hold it. Its keys are promised in docs/command-line.md."""
+    """Return a task as JSON can hold it. Its keys are promised in docs/reference/command-line.md."""
     return {
         "name": task.name,
         "component": task.component,
@@ -75,7 +75,7 @@ def finding_text(finding: Finding, style: Style) -> str:
 
 
 def finding_data(finding: Finding) -> dict[str, str]:
-    """Return a finding as JSON can hold it. Its keys are promised in docs/command-line.md."""
+    """Return a finding as JSON can hold it. Its keys are promised in docs/reference/command-line.md."""
     return {
         "code": finding.code,
         "severity": finding.severity.value,

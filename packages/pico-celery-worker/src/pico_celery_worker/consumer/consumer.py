@@ -277,8 +277,8 @@ class GreenConsumer(ReliableConsumer):
 
         Args:
             p: Does it.
-            args: With what: a logger, errors, and for a rejection whether to put the message back.
-            kwargs: With what.
+            args: Its positional arguments: a logger, errors, and for a rejection whether to put the message back.
+            kwargs: Its keyword arguments.
         """
         with self._settling if not self._settles_together or args[2:3] == (True,) else nullcontext():
             return super().call_soon_ack(p, *args, **kwargs)

@@ -32,6 +32,7 @@ class Executor:
         self.handler = handler
         self.plan = plan
         self._app = app
+        self.enforces_soft_limits = True
         self.enforces_hard_limits = False
 
     @cached_property
@@ -58,8 +59,9 @@ class Execution:
         self._args = args
         self._kwargs = kwargs
         request = task.request
+        soft = (request.soft_time_limit or task.soft_time_limit) if executor.enforces_soft_limits else None
         hard = (request.time_limit or task.time_limit) if executor.enforces_hard_limits else None
-        self._limits = request.soft_time_limit or task.soft_time_limit, hard
+        self._limits = soft, hard
         self._label = one_line(f"{executor.handler.spec.name}[{request.id}]")
         self.cancel_scope = CancelScope(self._label, executor.timeouts.cancel)
 

@@ -24,14 +24,16 @@ class Runtime:
     container: PicoContainer
     executors: Sequence[Executor]
 
-    def enforce_hard_limits(self, enforced: bool) -> None:
-        """Say whether the tasks end themselves when their hard time limit is reached, as the pool does not end them.
+    def enforce_limits(self, *, soft: bool, hard: bool) -> None:
+        """Say which time limits the tasks keep themselves, because the pool does not see to them.
 
         Args:
-            enforced: Whether they do.
+            soft: Whether they raise SoftTimeLimitExceeded at their soft limit.
+            hard: Whether they end at their hard limit.
         """
         for executor in self.executors:
-            executor.enforces_hard_limits = enforced
+            executor.enforces_soft_limits = soft
+            executor.enforces_hard_limits = hard
 
 
 _runtimes: Final[WeakKeyDictionary[Celery, Runtime]] = WeakKeyDictionary()

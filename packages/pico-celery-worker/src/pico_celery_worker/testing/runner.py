@@ -174,7 +174,7 @@ class TaskRunner:
         loop_runner = current_runner()
         self._restore = keep_in_memory(self._app, Outbox(self._pool.deliver), Results(self._app, loop_runner.loop))
         try:
-            self._runtime.enforce_hard_limits(True)  # as no pool does here
+            self._runtime.enforce_limits(soft=True, hard=True)  # as no pool does here
             for executor in self._runtime.executors:
                 loop_runner.run(executor.plan.prepare())
         except BaseException as error:
@@ -194,14 +194,14 @@ class TaskRunner:
                 self._let_go()
 
     def _cancel(self) -> None:
-        """Cancel what runs, and what has been sent and is about to begin."""
+        """Cancel the tasks that run, and those that were sent and are about to begin."""
         deadline = time.monotonic() + self._timeout
         while self._pool.wait(0) and time.monotonic() < deadline:
             current_runner().run(cancel_all(None))
             self._pool.wait(_GLANCE)
 
     def _let_go(self) -> None:
-        self._runtime.enforce_hard_limits(False)
+        self._runtime.enforce_limits(soft=True, hard=False)
         if self._restore is not None:
             self._restore()
         with _lock:

@@ -32,7 +32,7 @@ CODES: Final = frozenset(
         "unread-setting",
     }
 )
-"""What findings there are, by their codes; docs/command-line.md says what each is about."""
+"""What findings there are, by their codes; docs/reference/command-line.md says what each is about."""
 
 
 class Severity(enum.StrEnum):
