@@ -6,4 +6,4 @@ from pico_celery_client.results.result import TaskResult, gather_results
 
 __all__ = ["CeleryClient", "CeleryClientInterceptor", "TaskResult", "celery", "gather_results", "with_options"]
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"

@@ -4,7 +4,7 @@ Three things need it:
 
 - An execution. pico-ioc's own `aget` looks through every new instance twice with `inspect`, which takes as long as all
   of Celery; resolves only the component itself asynchronously, not what it depends on; and forgets the prototypes it
-  made, so nobody can clean them up. `pico_celery_worker.container` does better, on the same metadata, but some things
+  made, so they cannot be cleaned up. `pico_celery_worker.container` does better, on the same metadata, but some things
   stand only in private parts: which provider a key means and what that provider calls, the instances of a scope, and
   the object behind a lazy proxy.
 - Celery's settings. pico-ioc binds a configuration prefix only to a class that lists its fields beforehand, and to

@@ -15,6 +15,20 @@ _CREDENTIALS: Final = re.compile(r"(?<=://).*@")
 _REDIS: Final = frozenset({"redis", "rediss", "redis+socket", "rediss+socket"})
 
 
+def keeps_results_in_redis(conf: Any) -> bool:
+    """Tell whether an app's result backend is Redis, reached directly or through Sentinel.
+
+    Args:
+        conf: The app's settings.
+
+    Example:
+        >>> from celery import Celery
+        >>> keeps_results_in_redis(Celery(backend="sentinel://one:26379;sentinel://two", set_as_current=False).conf)
+        True
+    """
+    return str(conf.result_backend or "").partition(":")[0] in _REDIS | {"sentinel"}
+
+
 def result_backend_address(app: Celery) -> str:
     """Return where an app keeps results by its settings: kind, server and place on it, without a user or a password.
 

@@ -125,7 +125,7 @@ class EmptyClientError(PicoCeleryError, ValueError):
 
     cls: str
     template = (
-        "@celery on {cls}: it has neither a @send_task nor a @task method. "
+        "@celery: No @send_task or @task methods found on {cls}. "
         'Decorate a method with @send_task("task.name"), or use @component for a plain component.'
     )
 
@@ -350,7 +350,7 @@ class NoDeadLettersError(PicoCeleryError, RuntimeError):
     )
 
 
-class DeadLetterNotFoundError(PicoCeleryError, LookupError):
+class DeadLetterNotFoundError(PicoCeleryError, ValueError):
     """There is no dead letter of this id."""
 
     id: str

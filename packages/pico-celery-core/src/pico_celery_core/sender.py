@@ -18,7 +18,7 @@ def sender(stub: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that sends what a stub stands for.
 
     It is the method itself that sends, not a proxy around the client: so it sends under whatever name it is reached,
-    and fails where nobody has connected its client. A proxy of pico-ioc would refuse a TaskResult besides, which can
+    and fails where its client is not connected. A proxy of pico-ioc would refuse a TaskResult besides, which can
     be awaited, from a method that is not async.
 
     Args:

@@ -32,7 +32,7 @@ def check_transports(broker: Any, backend: Any) -> None:
 def _check(setting: str, url: str, known: Any) -> None:
     scheme, separator, _ = url.partition("://")
     kind = scheme.partition("+")[0]
-    # What has a dot in it is the name of a class of the user's own.
+    # A name with a dot is that of a class of the user's own.
     if not separator or scheme in known or kind in known or "." in scheme:
         return
     meant = _ALSO_CALLED.get(kind) or near_miss(kind, known, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""What was sent, and how it is told."""
+"""The calls that a test has sent, and how they are printed."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -146,7 +146,7 @@ def _problem(call: _Call, stub: inspect.Signature, handler: inspect.Signature) -
     for name, value in bound.arguments.items():
         variadic = handler.parameters[name].kind in _VARIADIC
         for argument in value if variadic else (value,):
-            # A stub's positional-only parameters have names for nobody; all others are sent to their namesakes.
+            # A caller cannot name a stub's positional-only parameters; all others are sent by name.
             parameter, namesake = stub.parameters.get(argument), handler.parameters.get(argument)
             has_name = parameter is not None and parameter.kind in _KEYWORD
             if has_name and argument != name and namesake is not None and namesake.kind in _KEYWORD:

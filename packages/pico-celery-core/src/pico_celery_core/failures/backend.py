@@ -109,7 +109,7 @@ def refuse_if_refused(error: BaseException, url: str) -> None:
     """Raise what says that a result backend refuses user or password, if it does.
 
     Args:
-        error: What has come of an attempt to connect.
+        error: The error of an attempt to connect.
         url: The backend's, without its password.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a result backend has stored of an exception, as an exception again.
 
-No module is imported for it, and nothing is called but the exception's class: whoever can write to the result backend
-must not be able to run code here.
+No module is imported for it, and nothing is called but the exception's class: who can write to the result backend must
+not be able to run code here.
 """
 
 import functools
@@ -184,7 +184,7 @@ def _stand_in(module: str | None, name: str, bases: tuple[type[Exception], ...])
 
 @functools.lru_cache(maxsize=256)
 def _worded(cls: type[BaseException]) -> Any:
-    """Return a subclass that says what it is told to say: what the class would say of it cannot be sent."""
+    """Return a subclass whose text is given: the class itself would need what cannot be sent to make its text."""
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, **_WORDING}
     return _derived(cls.__name__, (cls,), namespace)
 

@@ -96,7 +96,7 @@ class Outbox:
 
 
 class MemoryBackend(FailuresInFull, KeyValueStoreBackend):  # type: ignore[misc]  # Celery has no types
-    """Keeps results, encoded, for as long as it lives, and wakes whoever waits for one.
+    """Keeps results, encoded, for as long as it lives, and wakes the callers that wait for one.
 
     Args:
         app: Whose settings say how to encode.

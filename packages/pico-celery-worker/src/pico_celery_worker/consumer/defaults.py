@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from kombu.utils import functional
 
+from pico_celery_core.backends import keeps_results_in_redis
+
 # What redis-py means by no limit. Its own limit is 100 connections, and that of kombu 10: a task that ends when so many
 # are in use is refused one, and loses its result or its acknowledgement.
 _UNLIMITED: Final = 2**31
@@ -23,7 +25,6 @@ _BROKER: Final = {
     "unacked_mutex_expire": 10,
 }
 
-_REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel")
 _DATABASE_SCHEMES: Final = ("db", "database")
 
 
@@ -51,12 +52,13 @@ def prepare_result_backend(conf: Any) -> None:
     and with SQLAlchemy look for its tables first.
     """
     scheme = str(conf.result_backend or "").partition(":")[0]
-    if scheme in _REDIS_SCHEMES:
+    is_redis = keeps_results_in_redis(conf)
+    if is_redis:
         set_default(conf, "result_backend_always_retry", True)
         set_default(conf, "redis_max_connections", _UNLIMITED)
         set_default(conf, "redis_socket_timeout", _BROKER["socket_timeout"])
         set_default(conf, "redis_socket_connect_timeout", _BROKER["socket_connect_timeout"])
-    if scheme in _REDIS_SCHEMES or scheme.partition("+")[0] in _DATABASE_SCHEMES:
+    if is_redis or scheme.partition("+")[0] in _DATABASE_SCHEMES:
         set_default(conf, "result_backend_thread_safe", True)
 
 

@@ -26,6 +26,24 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
     """Celery's request, which keeps its message through a lost connection.
 
     Its revocation waits for the coroutine's clean-up where the pool lets it.
+
+    When its message is settled:
+
+    | the task | with `acks_late` | without |
+    | --- | --- | --- |
+    | was revoked, or has expired | acknowledged, and does not begin | the same |
+    | begins | | acknowledged |
+    | succeeds, or retries | acknowledged once the result or the retry is stored | |
+    | fails, or reaches a time limit | the same; rejected if `acks_on_failure_or_timeout` is off | |
+    | raises `Ignore` | acknowledged | |
+    | raises `Reject` | rejected, into its queue if it says so | |
+    | waits for a slot or its eta when the worker stops | requeued | requeued |
+    | runs at a warm shutdown | finishes first | finishes first |
+    | runs at a cold shutdown | requeued | ends as `REVOKED` |
+    | runs when its worker is killed | redelivered | is lost |
+
+    Messages that never become a request are rejected in `validation.py`; a redelivered message of a task that this
+    worker runs, or has ended, is settled in `unacked.py`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """The end of a container: its singletons are cleaned up, each before those it depends on.
 
 pico-ioc's own `ashutdown` cleans up in the order of creation, stops at the first hook that fails, waits for one that
-hangs, does not know `__aclose__`, and makes the lazy singletons that nobody has used only to clean them up. So it is
+hangs, does not know `__aclose__`, and makes unused lazy singletons only to clean them up. So it is
 called when all is cleaned up already, and does that no more.
 """
 

@@ -1,7 +1,7 @@
 """Singletons that have to be awaited: made once a process, on the worker's loop, before the first task needs them.
 
 pico-ioc makes its singletons in `init()`, which is not async, so one with an async `__ainit__`, `@configure` or
-`@provides` must be declared lazy: whoever depends on it gets a proxy. Here the object behind that proxy is made.
+`@provides` must be declared lazy: its dependents get a proxy. Here the object behind that proxy is made.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class AsyncSingletons:
     async def make(
         self, metadata: ProviderMetadata, construct: Callable[[ProviderMetadata], Coroutine[Any, Any, Any]]
     ) -> None:
-        """Make a singleton, unless it is made; whoever else wants it meanwhile waits for the same one.
+        """Make a singleton, unless it is made; callers that want it meanwhile wait for the same one.
 
         Args:
             metadata: The singleton's provider.

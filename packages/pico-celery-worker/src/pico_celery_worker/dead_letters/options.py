@@ -1,14 +1,12 @@
 """What an app's settings say of dead letters."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from celery.utils.serialization import strtobool
 
 from pico_celery_core.errors import SettingsError
 from pico_celery_core.settings import PICO_OPTIONS
-
-_PREFIX: Final = "pico_dead_letters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,11 @@ class Options:
             SettingsError: If one has a value that it cannot have.
         """
         return cls(
-            keeps=_flag(app, _PREFIX),
-            keeps_failures=_flag(app, f"{_PREFIX}_failures"),
-            limit=int(_number(app, f"{_PREFIX}_limit")),
-            max_age=_number(app, f"{_PREFIX}_max_age"),
-            queue=str(_value(app, f"{_PREFIX}_queue")),
+            keeps=_flag(app, "pico_dead_letters"),
+            keeps_failures=_flag(app, "pico_dead_letters_failures"),
+            limit=int(_number(app, "pico_dead_letters_limit")),
+            max_age=_number(app, "pico_dead_letters_max_age"),
+            queue=str(_value(app, "pico_dead_letters_queue")),
         )
 
 

@@ -129,7 +129,7 @@ class TaskContext:
         raise AssertionError("Task.retry has returned")
 
     async def progress(self, current: float, total: float | None = None, message: str = "") -> None:
-        """Say how far the task is. Whoever has the task's result can read it.
+        """Report how far the task is. A caller reads it from the task's result.
 
         Args:
             current: What is done.

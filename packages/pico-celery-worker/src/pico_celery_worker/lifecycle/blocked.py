@@ -1,4 +1,4 @@
-"""The end of a worker that is told to stop while something holds up its thread for ever.
+"""The end of a worker that gets a signal to stop while a task holds up its thread for ever.
 
 Python runs a signal's handler on the main thread, between two of its steps. Under gevent and eventlet that is the
 thread of all tasks: a task that blocks it in a library's own code, as `grpc.aio` does there, keeps the worker from ever
@@ -82,7 +82,7 @@ class BlockedExit:
                 continue
             late = time.monotonic() - max(asked, self._alive)
             if late > self._longest:
-                # Whoever holds up the thread may hold the logger's locks as well.
+                # The task that holds up the thread may hold the logger's locks as well.
                 text = (
                     f"The worker is asked to stop, but for {late:.0f} s the thread of its tasks has been held up by "
                     f"{self._held_up_by()}\n"

@@ -20,7 +20,7 @@ class SignalHandlers:
     """Lets the handlers that are installed run in greenlets. Made in the worker's main greenlet.
 
     Args:
-        greenlets: Whose: "gevent" or "eventlet".
+        greenlets: The kind of greenlets, "gevent" or "eventlet".
     """
 
     def __init__(self, greenlets: str = "gevent") -> None:

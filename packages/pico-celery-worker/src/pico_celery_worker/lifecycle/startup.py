@@ -1,4 +1,4 @@
-"""What a worker says at its start of what would go wrong in silence: tasks that nobody runs, forgotten options."""
+"""Warnings at a worker's start of silent mistakes: tasks that no worker runs, options that have no effect."""
 
 import logging
 from typing import Any, Final
@@ -20,7 +20,7 @@ _MANY: Final = {"gevent": 1000, "eventlet": 1000, "thread": 100}
 
 
 def refuse_to_start(runtime: Runtime) -> None:
-    """Check that a container's tasks can run. Called where whoever makes a worker gets the error.
+    """Check that a container's tasks can run, early enough for the error to reach the code that makes the worker.
 
     Args:
         runtime: The container, and what runs its tasks.
@@ -69,7 +69,7 @@ def _keys(runtime: Runtime) -> list[Any]:
 
 
 def has_plain_tasks(app: Celery) -> bool:
-    """Tell whether an app has tasks of its user's own, which are none of a container."""
+    """Tell whether an app has plain tasks of its user's own, beside those of a container."""
     return any(not name.startswith("celery.") for name in app.tasks)
 
 

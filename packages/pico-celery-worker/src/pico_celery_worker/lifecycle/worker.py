@@ -23,13 +23,12 @@ from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
 from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_runner, current_runner
-from pico_celery_worker.pools import pool_name
+from pico_celery_worker.pools import GREENLET_POOLS, pool_name
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of, set_runtime
 
 logger = logging.getLogger(__name__)
 
 _GEVENT: Final = "gevent"
-_EVENTLET: Final = "eventlet"
 _PREFORK: Final = "prefork"
 _SOLO: Final = "solo"
 _THREADS: Final = "thread"
@@ -64,13 +63,13 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         self._timeouts = Timeouts.of(self._app)
         if self._pool != _SOLO:
             fit(parent, has_processes=self._pool == _PREFORK)
-        if self._pool in (_GEVENT, _EVENTLET, _THREADS):
+        if self._pool in {*GREENLET_POOLS, _THREADS}:
             prepare_result_backend(self._app.conf)
         outlast_refusals(self._app)
         limit_decompression(max_message_size(self._app.conf))
         self._blocked_exit: BlockedExit | None = None
         derive_consumer: Any = symbol_by_name(_DERIVE_CONSUMER)
-        parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in (_GEVENT, _EVENTLET))
+        parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in GREENLET_POOLS)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -90,7 +89,7 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         else:
             self._open()
             self._end_if_blocked()
-        if self._pool in (_GEVENT, _EVENTLET):
+        if self._pool in GREENLET_POOLS:
             SignalHandlers(self._pool).defer()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
@@ -186,7 +185,7 @@ def _choose_pool(sender: Any, **_: Any) -> None:
     # One that somebody else has derived from Celery's is left as it is.
     if pool_cls.__module__ in POOLS:
         sender.pool_cls = get_implementation(POOLS[pool_cls.__module__])
-    if pool_name(pool_cls) in (_GEVENT, _EVENTLET):
+    if pool_name(pool_cls) in GREENLET_POOLS:
         use_patched_sleep_in_kombu()
     prepare_broker(sender.app)
 

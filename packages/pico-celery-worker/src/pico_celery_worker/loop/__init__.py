@@ -1,4 +1,4 @@
-"""Who runs the event loop: one runner a process, made when the first task needs it."""
+"""The runner of the event loop: one a process, made when the first task needs it."""
 
 import os
 import sys

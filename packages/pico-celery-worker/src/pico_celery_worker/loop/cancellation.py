@@ -121,7 +121,7 @@ class CancelScope:
 
         Raises:
             TimeLimitExceeded: If it reached the hard limit, whatever it made of that.
-            HandlerCancelledError: If it ended as cancelled though nobody interrupted it.
+            HandlerCancelledError: If it ended as cancelled without having been interrupted.
             HandlerExitError: If it raised what is no Exception, such as SystemExit.
         """
         loop = asyncio.get_running_loop()

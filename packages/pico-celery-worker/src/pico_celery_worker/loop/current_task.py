@@ -1,8 +1,8 @@
 """Makes `celery.current_task` and `task.request` right inside coroutines.
 
 Celery keeps both on stacks that belong to the greenlet or thread which runs the task. A coroutine runs elsewhere, in
-the event loop's greenlet or thread, so its stacks are those of whoever waits for it. Who that is stands in a context
-variable, which child tasks and `asyncio.to_thread` inherit.
+the event loop's greenlet or thread, so its stacks are those of the greenlet or thread that waits for it. A context
+variable says which one that is; child tasks and `asyncio.to_thread` inherit it.
 
 Celery has no public way to say whose stack is meant: the stack object's `__ident_func__` and `celery._state` are
 private, read in Celery 5.7.0. tests/unit/worker/loop/test_current_task.py holds them to it.
@@ -24,7 +24,7 @@ executing: Final[ContextVar[Task | None]] = ContextVar("pico_celery_executing", 
 
 
 def bind_current_stack() -> None:
-    """Say that whoever runs this waits for the coroutines that are started in this context.
+    """Note that the calling thread or greenlet waits for the coroutines that are started in this context.
 
     In a thread or greenlet that a coroutine has started, someone waits already, whose stacks hold what runs here too.
     """

@@ -97,7 +97,7 @@ class GeventRunner(LoopRunner):
         def call() -> None:
             try:
                 value = context.run(function)
-            except BaseException as error:  # noqa: BLE001  # nobody else would hear of it, and the handler would wait
+            except BaseException as error:  # noqa: BLE001  # it would be lost, and the handler would wait for ever
                 loop.call_soon_threadsafe(settle, None, error)
             else:
                 loop.call_soon_threadsafe(settle, value, None)

@@ -7,7 +7,7 @@ def log_fields(event: str, task_name: Any = None, task_id: Any = None) -> dict[s
     """Return what to log as `extra`: the fields `event`, `task_name` and `task_id` of the record.
 
     Args:
-        event: What has happened, as a name that does not change: "task-redelivered".
+        event: The event's name, which does not change: "task-redelivered".
         task_name: The task's name, if it is known.
         task_id: The task's id, if it is known.
     """

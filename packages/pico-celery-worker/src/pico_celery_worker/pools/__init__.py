@@ -1,8 +1,11 @@
 """What Celery's own pools need on top, one file for each that needs it."""
 
-from typing import Any
+from typing import Any, Final
 
 from celery.worker import state
+
+GREENLET_POOLS: Final = frozenset({"gevent", "eventlet"})
+"""The names of the pools whose tasks are greenlets of one thread."""
 
 
 def pool_name(pool_cls: Any) -> str:

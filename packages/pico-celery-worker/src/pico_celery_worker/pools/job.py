@@ -36,7 +36,7 @@ class TaskJob:
     Args:
         target: Celery's tracer, which runs the task.
         callback: Takes what the tracer returns.
-        error_callback: Takes what has ended the tracer.
+        error_callback: Takes the exception that has ended the tracer.
         accept_callback: Is told that the task begins.
     """
 
@@ -74,7 +74,7 @@ class TaskJob:
 
         Returns:
             What the tracer returns; of a task that was terminated, what it returns of a failure; an ExceptionInfo of
-            what has ended the tracer itself.
+            the exception that has ended the tracer itself.
         """
         try:
             if getattr(getcurrent(), "is_revoked", False):

@@ -32,7 +32,7 @@ class TaskPool(celery_thread.TaskPool):  # type: ignore[misc]  # Celery has no t
         self._jobs = Jobs()
         self._waiting: deque[Callable[[], Any]] = deque()
         self._running = 0
-        self._lock = threading.RLock()  # what has ended at once is noted while the next is begun
+        self._lock = threading.RLock()  # a task may end while the next one is begun
 
     @cached_property
     def terminate_timeout(self) -> float:

@@ -23,12 +23,12 @@ class Timer(celery_gevent.Timer):  # type: ignore[misc]  # Celery has no types
         Args:
             secs: How often, in seconds.
             fun: What to call.
-            args: With what.
-            kwargs: With what.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
             priority: Of no meaning here.
 
         Returns:
-            What has a method `cancel`.
+            An entry with a method `cancel`.
         """
 
         @functools.wraps(fun)

@@ -67,7 +67,7 @@ class Mask:
             kwargs: Its keyword arguments.
         """
         shown = self.shown(args, kwargs)
-        # Where its sender masks other arguments, nobody knows which.
+        # The sender may mask other arguments, and the message does not say which.
         differs = is_masked(headers) and any(headers.get(name) != text for name, text in shown.items())
         return HIDDEN if differs else shown
 

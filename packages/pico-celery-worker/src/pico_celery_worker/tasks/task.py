@@ -135,7 +135,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
 
 
 class _RetryRequestedError(Retry):  # type: ignore[misc]
-    """Carries what `retry` was called with from the coroutine to whoever waits for it."""
+    """Carries the arguments of `retry` from the coroutine to Celery's tracer, which waits for it."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__("Retry was asked for", exc=arguments.get("exc"))

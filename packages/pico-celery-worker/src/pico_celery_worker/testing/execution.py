@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class InProcessPool:
     """Executes each message at once, in a thread of its own that waits as one of a worker's pool does.
 
-    Celery's own request and tracer do it. The thread of whoever sends is not used, so that sender and handler cannot
+    Celery's own request and tracer do it. The sender's thread is not used, so that sender and handler cannot
     wait for each other; nor are its context variables, which a worker would not have either.
 
     Args:
@@ -49,7 +49,7 @@ class InProcessPool:
         task = "{task}[{id}]".format(**message.headers)
         with self._changed:
             if self._closed:
-                logger.warning("Task %s was sent when its TaskRunner had ended: nobody runs it", task)
+                logger.warning("Task %s was sent after its TaskRunner had ended, and is not run", task)
                 return
             # A retry comes before its predecessor has stored that there is one.
             predecessors = [thread for thread, running in self._running.items() if running == task]

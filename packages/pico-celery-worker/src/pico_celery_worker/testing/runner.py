@@ -194,7 +194,7 @@ class TaskRunner:
                 self._let_go()
 
     def _cancel(self) -> None:
-        """Cancel what runs, and what has been sent and is about to begin."""
+        """Cancel the tasks that run, and those that were sent and are about to begin."""
         deadline = time.monotonic() + self._timeout
         while self._pool.wait(0) and time.monotonic() < deadline:
             current_runner().run(cancel_all(None))

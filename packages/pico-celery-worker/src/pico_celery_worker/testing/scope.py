@@ -95,7 +95,7 @@ async def task_scope(
         kwargs: The message's keyword arguments.
         retries: How many times the task was retried before.
         max_retries: How many retries it may make; None for any number.
-        time_limit: Its time limit, in seconds, which nobody enforces here.
+        time_limit: Its time limit, in seconds, which is not enforced here.
         headers: The message's own headers.
         redelivered: Whether the broker delivered the message before.
         parent_id: The id of the task that sent it.

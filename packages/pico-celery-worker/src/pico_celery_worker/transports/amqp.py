@@ -1,4 +1,4 @@
-"""A connection to RabbitMQ for which nobody waits without end.
+"""A connection to RabbitMQ that never waits without end.
 
 py-amqp 5.4 waits for answers for as long as it takes. Where the network loses what is sent, that is forever: nothing
 tells a greenlet that its peer is gone, not even the heartbeats, which another one counts. So a worker under Celery 5.7

@@ -18,7 +18,7 @@ def check(inspection: Inspection, pool: str = "", promises: Iterable[ContractEnt
 
     Args:
         inspection: The app.
-        pool: The pool its workers have, one of `POOLS`; empty where nobody has said so.
+        pool: The pool its workers have, one of `POOLS`; empty where it is not configured.
         promises: What clients elsewhere send, from their contracts.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Checks of the container's components: their scopes, and what nobody awaits."""
+"""Checks of the container's components: their scopes, and hooks that are never awaited."""
 
 from collections.abc import Iterator
 

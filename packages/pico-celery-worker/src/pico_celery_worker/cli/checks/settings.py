@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pico_celery_core.app import APP_NAME
+from pico_celery_core.backends import keeps_results_in_redis
 from pico_celery_core.configuration import unread_settings
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
+from pico_celery_worker.pools import GREENLET_POOLS
 from pico_celery_worker.tasks.task import AsyncTask
 
 POOLS: Final = ("gevent", "eventlet", "threads", "prefork", "solo")
 
-_GREEN: Final = ("gevent", "eventlet")
-_CONCURRENT: Final = (*_GREEN, "threads")
+_CONCURRENT: Final = GREENLET_POOLS | {"threads"}
 _PICKLE: Final = {"pickle", "application/x-python-serialize"}
-_REDIS: Final = ("redis:", "rediss:", "redis+socket:", "sentinel:")
 
 
 def expected_pool(conf: Any) -> str:
-    """Return the pool that workers have if nobody says otherwise: the one that is configured, else gevent."""
+    """Return the pool that workers have by default: the one that is configured, else gevent."""
     configured = str(conf.worker_pool)
     return configured if conf.value_set_for("worker_pool") and configured in POOLS else "gevent"
 
@@ -71,7 +71,7 @@ def _unread(inspection: Inspection) -> Iterator[Finding]:
 
 def _pool(conf: Any, pool: str) -> Iterator[Finding]:
     configured = str(conf.worker_pool)
-    if any(name in configured for name in _GREEN):
+    if any(name in configured for name in GREENLET_POOLS):
         yield Finding(
             "pool",
             Severity.ERROR,
@@ -99,9 +99,8 @@ def _transports(conf: Any) -> Iterator[Finding]:
 
 
 def _result_backend(conf: Any, pool: str) -> Iterator[Finding]:
-    is_redis = str(conf.result_backend or "").startswith(_REDIS)
     unshared = conf.value_set_for("result_backend_thread_safe") and not conf.result_backend_thread_safe
-    if pool in _GREEN and is_redis and unshared:
+    if pool in GREENLET_POOLS and keeps_results_in_redis(conf) and unshared:
         yield _warning(
             "connections",
             "result_backend_thread_safe",
