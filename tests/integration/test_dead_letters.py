@@ -63,15 +63,9 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     """A queue on the broker that the test is given."""
     with services.redis_database() as url, services.rabbitmq_queue() as queue:
         broker = services.rabbitmq_url() if request.param == "rabbitmq" else url
-        letters = f"{queue}-dead"
         with sender(broker, url, queue) as app:
-            app.conf.pico_dead_letters_queue = letters
-            try:
-                yield Shop(app, {"TEST_BROKER_URL": broker, "TEST_BACKEND_URL": url, "TEST_QUEUE": queue})
-            finally:
-                if request.param == "rabbitmq":
-                    with app.connection_for_write() as connection, connection.channel() as channel:
-                        channel.queue_delete(letters)
+            app.conf.pico_dead_letters_queue = f"{queue}-dead"
+            yield Shop(app, {"TEST_BROKER_URL": broker, "TEST_BACKEND_URL": url, "TEST_QUEUE": queue})
 
 
 @pytest.mark.parametrize(("shop", "pool"), [("redis", "gevent"), ("rabbitmq", "prefork")], indirect=["shop"])
