@@ -89,6 +89,12 @@ class EnduranceTasks:
     async def late(self, key: str, seconds: float = 600) -> str:
         return await self._hold(key, seconds)
 
+    @task("endurance.large", acks_late=True)
+    async def large(self, key: str, size: int) -> str:
+        """Return so many characters."""
+        await self._hold(key)
+        return "x" * size
+
     @task("endurance.swallow", acks_late=True)
     async def swallow(self) -> None:
         """Not let go, whatever comes, until closed."""

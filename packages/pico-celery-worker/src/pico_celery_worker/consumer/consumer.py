@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -32,6 +33,7 @@ from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import settles_at_once, unacked_messages
 from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
+from pico_celery_worker.pools import pool_name
 from pico_celery_worker.transports import with_reliable_transport
 
 logger = logging.getLogger(__name__)
@@ -264,18 +266,21 @@ class GreenConsumer(ReliableConsumer):
         # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
         set_default(conf, "worker_enable_prefetch_count_reduction", False)
         self._settling = threading.BoundedSemaphore(most_connections())
+        self._settles_together = pool_name(type(self.pool)) == "gevent"
         if settles_at_once(self):
             unacked_messages.enable()
 
     def call_soon_ack(self, p: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge or reject a message, when there is a connection to do it by: Redis needs one for each greenlet.
+        """Acknowledge or reject a message.
+
+        Those that put one back wait for a connection, as each needs one in Redis. So do all of them under eventlet.
 
         Args:
             p: Does it.
-            args: Its positional arguments.
+            args: Its positional arguments: a logger, errors, and for a rejection whether to put the message back.
             kwargs: Its keyword arguments.
         """
-        with self._settling:
+        with self._settling if not self._settles_together or args[2:3] == (True,) else nullcontext():
             return super().call_soon_ack(p, *args, **kwargs)
 
     def receive(self, *args: Any) -> None:
