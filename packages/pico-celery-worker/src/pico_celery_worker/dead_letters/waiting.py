@@ -39,8 +39,8 @@ class WaitingMessages:
     """Reads the messages that wait in an app's broker.
 
     From Redis they are read where they are, with those that were delivered and not acknowledged, because they wait for
-    their time or run. RabbitMQ shows a message only to who takes it: up to `limit` messages of each queue are taken, and
-    given back when that is done.
+    their time or run. RabbitMQ shows a message only to who takes it: up to `limit` messages of each queue are taken,
+    and given back when that is done.
 
     Args:
         app: The app.
