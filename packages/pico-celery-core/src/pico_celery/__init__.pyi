@@ -16,6 +16,8 @@ from pico_celery_core import TaskOptions as TaskOptions
 from pico_celery_core import send_task as send_task
 from pico_celery_core import task as task
 from pico_celery_worker import AsyncTask as AsyncTask
+from pico_celery_worker import DeadLetter as DeadLetter
+from pico_celery_worker import DeadLetters as DeadLetters
 from pico_celery_worker import PicoTaskRegistrar as PicoTaskRegistrar
 from pico_celery_worker import TaskContext as TaskContext
 from pico_celery_worker import run_blocking as run_blocking
