@@ -49,8 +49,11 @@ PUBLIC = {
         "CeleryClient",
         "CeleryClientInterceptor",
         "TaskResult",
+        "TaskSignature",
         "celery",
         "gather_results",
+        "partial_signature",
+        "signature",
         "with_options",
     ],
     "pico_celery_worker": [
