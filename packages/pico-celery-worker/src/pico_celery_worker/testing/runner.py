@@ -170,6 +170,19 @@ class TaskRunner:
         """Do as `run` does, without blocking the event loop."""
         return await asyncio.to_thread(lambda: self.run(handler, *args, **kwargs))
 
+    def deliver(self, message: Any) -> Any:
+        """Execute a message that a worker has received before, such as that of a dead letter.
+
+        Args:
+            message: A task's message, of Celery's second protocol: kombu's `Message`.
+
+        Returns:
+            Celery's `AsyncResult`.
+        """
+        self._pool.deliver(message)
+        result: Any = self._app.AsyncResult(message.headers["id"])
+        return result
+
     def join(self, timeout: float | None = None) -> None:
         """Wait until every task has ended, those included that tasks have sent.
 
