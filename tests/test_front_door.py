@@ -53,7 +53,7 @@ PUBLIC = {
         "gather_results",
         "with_options",
     ],
-    "pico_celery_worker": ["AsyncTask", "PicoTaskRegistrar", "TaskContext", "run_blocking"],
+    "pico_celery_worker": ["AsyncTask", "PicoTaskRegistrar", "TaskContext", "TaskLogFilter", "run_blocking"],
 }
 # What the core has for its siblings is not behind the front door.
 BEHIND = {"SendSpec", "TaskSpec", "handlers", "send_spec", "stubs", "task_spec"}

@@ -15,6 +15,7 @@ from pico_celery_core import task as task
 from pico_celery_worker import AsyncTask as AsyncTask
 from pico_celery_worker import PicoTaskRegistrar as PicoTaskRegistrar
 from pico_celery_worker import TaskContext as TaskContext
+from pico_celery_worker import TaskLogFilter as TaskLogFilter
 from pico_celery_worker import run_blocking as run_blocking
 
 __version__: str
