@@ -1,5 +1,7 @@
 """Where broker, results and database are. Environment variables such as CELERY_BROKER_URL win over what stands here."""
 
+import os
+
 from pico_ioc import DictSource, EnvSource, configuration
 
 settings = {
@@ -10,7 +12,7 @@ settings = {
         # The schedule, for `celery beat`.
         "beat_schedule": {"stock-take": {"task": "shop.take_stock", "schedule": 5.0}},
     },
-    "database": {"url": "sqlite+aiosqlite:///shop.db"},
+    "database": {"url": os.environ.get("DATABASE_URL", "sqlite+aiosqlite:///shop.db")},
 }
 
 config = configuration(EnvSource(), DictSource(settings))
