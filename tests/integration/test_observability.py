@@ -16,7 +16,7 @@ from tests.integration.workers import celery, running_worker, sender
 from tests.servers import own_redis
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
 # One that nobody else listens on: what connects from this machine does so from 127.0.0.1.
 HOST = f"127.77.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
@@ -66,7 +66,7 @@ def test_a_worker_can_be_asked_how_it_is(options: tuple[str, ...], tmp_path: Pat
         running_worker("observability", *options, broker=redis_url, backend=redis_url, **told) as worker,
     ):
         worker.wait_for_log(rf"Serving /health/live, /health/ready, /metrics on {re.escape(HOST)} port {port}")
-        eventually(lambda: get("/health/ready", port)[0] == 200)
+        eventually(lambda: get("/health/ready", port)[0] == 200, timeout=60)
         assert checks(port) == dict.fromkeys(["database", "singletons", "broker", "running"], "UP")
         assert get("/health/live", port)[0] == 200
 
@@ -110,7 +110,7 @@ def test_a_worker_can_be_asked_how_it_is(options: tuple[str, ...], tmp_path: Pat
             assert checks(port)["running"] == "DOWN"
             assert get("/health/live", port)[0] == 200
             held.forget()
-            worker.stop(signal.SIGQUIT)
+            worker.stop(signal.SIGQUIT, 60)
         assert get("/health/live", port)[0] == 0
 
 
@@ -123,7 +123,7 @@ def test_a_worker_without_its_broker_is_not_ready(tmp_path: Path) -> None:
             "observability", "-P", "gevent", "-c", "5", broker=server.url, backend=server.url, **told
         ) as worker,
     ):
-        eventually(lambda: get("/health/ready", port)[0] == 200)
+        eventually(lambda: get("/health/ready", port)[0] == 200, timeout=60)
         server.stop()
         eventually(lambda: get("/health/ready", port)[0] == 503, timeout=60)
         assert checks(port)["broker"] == "DOWN"
