@@ -17,6 +17,10 @@ from pico_celery_core.sensitive import MASK, is_sensitive
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 _MAX_CACHED_SHAPES: Final = 64
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+# Stands for an argument that is left open.
+_OPEN: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,30 @@ class Stub:
         positional, keywords = added
         return self._plain((*args, *positional), {**kwargs, **keywords})
 
+    def bind_partial(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        """Return the arguments of a message whose first one is not known yet, as that of a task that another calls.
+
+        Args:
+            args: The positional arguments after the first.
+            kwargs: The keyword arguments.
+
+        Raises:
+            CallError: If the call does not fit the stub, whatever comes before it.
+            LossyModelError: If a model does not round-trip through JSON.
+        """
+        optional = [
+            p.replace(default=_OPEN) if p.default is p.empty and p.kind not in _VARIADIC else p
+            for p in self.signature.parameters.values()
+        ]
+        try:
+            positional, keywords = bind(self.signature.replace(parameters=optional), (_OPEN, *args), kwargs)
+        except TypeError as error:
+            raise self._call_error(f"{error}, where the result of another task comes first") from None
+        positional, keywords = self._plain(positional, keywords)
+        # What has no default may be left open as well.
+        given = tuple(value for value in positional if value is not _OPEN)
+        return given, {name: value for name, value in keywords.items() if value is not _OPEN}
+
     def shown(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
         """Return the options that say how the arguments are shown, if some are sensitive.
 
@@ -89,9 +117,12 @@ class Stub:
         try:
             positional, keywords = bind(self.signature, args, kwargs)
         except TypeError as error:
-            call = f"{self.name.rpartition('.')[2]}{self._shown_signature()}"
-            raise CallError(self.name, self.spec.name, str(error), call) from None
+            raise self._call_error(str(error)) from None
         return positional[len(args) :], {name: value for name, value in keywords.items() if name not in kwargs}
+
+    def _call_error(self, problem: str) -> CallError:
+        call = f"{self.name.rpartition('.')[2]}{self._shown_signature()}"
+        return CallError(self.name, self.spec.name, problem, call)
 
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         # Celery does this for tasks that the sender knows; here only their stubs are known.
