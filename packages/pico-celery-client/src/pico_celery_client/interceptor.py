@@ -18,8 +18,9 @@ from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
 from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
-from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
+from pico_celery_core.options import PUBLISH_TIMEOUT, TYPED, merged_send_options, missing_stamp
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_core.values.returned import is_typed
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
@@ -44,7 +45,6 @@ class CeleryClientInterceptor(MethodInterceptor):
     def __init__(self, app: Celery) -> None:
         store_failures_in_full(app)
         self._app = app
-        self._result_class = functools.partial(TaskResult, app=app)
         self._warned: set[str] = set()
 
     @functools.cached_property
@@ -83,8 +83,9 @@ class CeleryClientInterceptor(MethodInterceptor):
             PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
         """
         stub = cast("Stub", stub_of(method))
-        args, kwargs = stub.bind(args, kwargs)
         options = merged_send_options(stub.spec.options, vars(client).get(SEND_OPTIONS, {}))
+        typed = is_typed(self._app, options.pop(TYPED, None))
+        args, kwargs = stub.bind(args, kwargs, typed=typed)
         stamp = missing_stamp(options)
         if stamp:
             raise MissingStampError(stub.name, stub.spec.name, stamp)
@@ -93,10 +94,10 @@ class CeleryClientInterceptor(MethodInterceptor):
             options = {**stub.shown(args, kwargs, self._repr_limits()), **options}
         if not stub.is_async:
             self._warn_where_it_blocks(stub)
-            return publish_here(self._app, functools.partial(self._send, stub, args, kwargs), options)
+            return publish_here(self._app, functools.partial(self._send, stub, args, kwargs, typed), options)
         if timeout is None:
             timeout = self._timeouts.publish
-        send = functools.partial(self._send, stub, args, kwargs)
+        send = functools.partial(self._send, stub, args, kwargs, typed)
         return self._publish(stub.spec.name, send, options, timeout or None)
 
     async def _publish(self, task: str, send: Send, options: Mapping[str, Any], timeout: float | None) -> Any:
@@ -119,11 +120,14 @@ class CeleryClientInterceptor(MethodInterceptor):
             stack_info=logger.isEnabledFor(logging.DEBUG),
         )
 
-    def _send(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Any:
+    def _send(
+        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], typed: bool, options: Mapping[str, Any]
+    ) -> Any:
         name = stub.spec.name
         try:
             sent = self._with_backend(options)
-            return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=self._result_class, **sent)
+            result_class = functools.partial(TaskResult, app=self._app, returned=stub.returned if typed else None)
+            return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=result_class, **sent)
         except EncodeError as error:
             serializer = options.get("serializer") or self._app.conf.task_serializer
             for argument, value in stub.named(args, kwargs):
