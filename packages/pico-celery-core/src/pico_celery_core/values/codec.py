@@ -32,6 +32,8 @@ _SCALARS: Final[dict[Any, tuple[type, ...]]] = {
 # Celery's JSON carries these by itself, and other Celery programs expect them so.
 _CARRIED: Final = frozenset({*_SCALARS, *_UNCHECKED, date, datetime, time, Decimal, UUID})
 
+_BY_IDENTITY: Final[Any] = object.__eq__
+
 # So many problems of one value are told.
 _MOST_PROBLEMS: Final = 3
 
@@ -239,7 +241,7 @@ def _is_carried(annotation: Any) -> bool:
 
 def _is_same(one: Any, other: Any) -> bool:
     kind: Any = type(one)
-    if kind is type(other) and kind.__eq__ is object.__eq__:
+    if kind is type(other) and kind.__eq__ is _BY_IDENTITY:
         return bool(getattr(one, "__dict__", None) == getattr(other, "__dict__", ()))
     return bool(one == other)
 

@@ -88,7 +88,8 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             return self._called(args, kwargs)
         # Before the component is made, and outside of Celery's autoretry: what does not fit now never will.
         args, kwargs = values.received(args, kwargs)
-        return values.returned(self._called(args, kwargs))
+        value = self._called(args, kwargs)
+        return value if self.request.is_eager else values.returned(value)
 
     def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
