@@ -49,11 +49,21 @@ PUBLIC = {
         "CeleryClient",
         "CeleryClientInterceptor",
         "TaskResult",
+        "TaskSignature",
         "celery",
         "gather_results",
+        "partial_signature",
+        "signature",
         "with_options",
     ],
-    "pico_celery_worker": ["AsyncTask", "PicoTaskRegistrar", "TaskContext", "run_blocking"],
+    "pico_celery_worker": [
+        "AsyncTask",
+        "DeadLetter",
+        "DeadLetters",
+        "PicoTaskRegistrar",
+        "TaskContext",
+        "run_blocking",
+    ],
 }
 # What the core has for its siblings is not behind the front door.
 BEHIND = {"SendSpec", "TaskSpec", "handlers", "send_spec", "stubs", "task_spec"}

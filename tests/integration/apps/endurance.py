@@ -156,6 +156,7 @@ settings = {
     "broker_url": os.environ["TEST_BROKER_URL"],
     "backend_url": os.environ.get("TEST_RESULTS_URL") or os.environ["TEST_BACKEND_URL"],
     "task_default_queue": _queue,
+    "pico_dead_letters_queue": f"{_queue}-dead",
     "task_queues": [Queue(_queue, routing_key=_queue, queue_arguments=_arguments)],
     "worker_enable_remote_control": False,
     "pico_cancel_timeout": 1,

@@ -19,6 +19,10 @@ from pico_celery_core.values.returned import ReturnedValue
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 _MAX_CACHED_SHAPES: Final = 64
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+# Stands for an argument that is left open.
+_OPEN: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,33 @@ class Stub:
             args, kwargs = self._dumped_arguments(args, kwargs)
         return self._plain(args, kwargs)
 
+    def bind_partial(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, typed: bool = True) -> Arguments:
+        """Return the arguments of a message whose first one is not known yet, as that of a task that another calls.
+
+        Args:
+            args: The positional arguments after the first.
+            kwargs: The keyword arguments.
+            typed: Whether the annotations say what the arguments are.
+
+        Raises:
+            CallError: If the call does not fit the stub, whatever comes before it.
+            LossyModelError: If a model does not round-trip through JSON.
+        """
+        optional = [
+            p.replace(default=_OPEN) if p.default is p.empty and p.kind not in _VARIADIC else p
+            for p in self.signature.parameters.values()
+        ]
+        try:
+            positional, keywords = bind(self.signature.replace(parameters=optional), (_OPEN, *args), kwargs)
+        except TypeError as error:
+            raise self._call_error(f"{error}, where the result of another task comes first") from None
+        if typed:
+            positional, keywords = self._dumped_arguments(positional, keywords)
+        positional, keywords = self._plain(positional, keywords)
+        # What has no default may be left open as well.
+        given = tuple(value for value in positional if value is not _OPEN)
+        return given, {name: value for name, value in keywords.items() if value is not _OPEN}
+
     def shown(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
         """Return the options that say how the arguments are shown, if some are sensitive.
 
@@ -112,7 +143,7 @@ class Stub:
 
     def _dumped_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         try:
-            return self.codecs.dump(args, kwargs)
+            return self.codecs.dump(args, kwargs, left_open=_OPEN)
         except ArgumentError as error:
             if error.problem:
                 raise self._call_error(f"the argument {error.argument!r} does not fit: {error.problem}") from None

@@ -17,6 +17,7 @@ __all__ = [
     "ContainerClosedError",
     "ContractError",
     "ContractFileError",
+    "DeadLetterNotFoundError",
     "DeclarationError",
     "DuplicateTaskError",
     "EmptyClientError",
@@ -27,6 +28,7 @@ __all__ = [
     "LossyModelError",
     "MessageTooLargeError",
     "MissingStampError",
+    "NoDeadLettersError",
     "OptionValueError",
     "PicoCeleryError",
     "PublishTimeoutError",
@@ -353,6 +355,26 @@ class MessageTooLargeError(PicoCeleryError, ValueError):
     template = (
         "Its body is larger than a message may be, or becomes so when it is decompressed: {limit} bytes. "
         "If messages of yours are so large, raise the setting pico_max_message_size."
+    )
+
+
+class NoDeadLettersError(PicoCeleryError, RuntimeError):
+    """The broker is one in which dead letters are not kept."""
+
+    broker: str
+    template = (
+        "Dead letters are kept in Redis and in RabbitMQ, not in {broker}. With another broker a message that cannot be "
+        "run is only logged."
+    )
+
+
+class DeadLetterNotFoundError(PicoCeleryError, ValueError):
+    """There is no dead letter of this id."""
+
+    id: str
+    template = (
+        "There is no dead letter {id!r}, neither by its own id nor by that of its task. It may have been sent again, "
+        "dropped, or too old to be kept. `celery -A app pico dead list` shows all."
     )
 
 

@@ -12,6 +12,7 @@ from celery.app.task import Context
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.exceptions import BackendStoreError
 
+from pico_celery_core.failures.backend import in_full
 from pico_celery_worker.consumer import redis_results as module
 from pico_celery_worker.consumer import results
 from pico_celery_worker.consumer.redis_results import StoresTogether, can_store_together
@@ -242,7 +243,17 @@ class Derived(RedisBackend):  # type: ignore[misc]
         return super().set(key, value, **options)
 
 
-@pytest.mark.parametrize(("kind", "together"), [(RedisBackend, True), (SentinelBackend, True), (Derived, False)])
+@pytest.mark.parametrize(
+    ("kind", "together"),
+    [
+        (RedisBackend, True),
+        (SentinelBackend, True),
+        (Derived, False),
+        (in_full(RedisBackend), True),
+        (in_full(SentinelBackend), True),
+        (in_full(Derived), False),
+    ],
+)
 def test_a_backend_that_stores_in_another_way_goes_on_to(kind, together):
     assert can_store_together(kind) is together
 

@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pico_celery_core.values.codec import Codec, LossyError, MisfitError, codec_of
 
 _Convert = Callable[[Codec, Any, bool], Any]
+
+_NOTHING: Final = object()
 
 
 class ArgumentError(Exception):
@@ -64,13 +66,20 @@ class ArgumentCodecs:
         codecs = [codec for _, codec in (*self._positional, self._more, self._other)]
         self.has_any = bool(self._named or any(codecs))
 
-    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def dump(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], left_open: object = _NOTHING
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return a call's arguments as plain data.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            left_open: What stands for an argument that is not known yet.
 
         Raises:
             ArgumentError: If one does not fit, or would not arrive as it is.
         """
-        return self._converted(Codec.dump, args, kwargs)
+        return self._converted(Codec.dump, args, kwargs, left_open)
 
     def load(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return a message's arguments as values of the declared types.
@@ -78,23 +87,25 @@ class ArgumentCodecs:
         Raises:
             ArgumentError: If one does not fit.
         """
-        return self._converted(Codec.load, args, kwargs)
+        return self._converted(Codec.load, args, kwargs, _NOTHING)
 
     def _converted(
-        self, convert: _Convert, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, convert: _Convert, args: tuple[Any, ...], kwargs: Mapping[str, Any], left_open: object
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self.has_any:
             return args, dict(kwargs)
         positional = self._positional
         known = len(positional)
         converted = tuple(
-            self._one(convert, *(positional[index] if index < known else self._more), value)
+            value
+            if value is left_open
+            else self._one(convert, *(positional[index] if index < known else self._more), value)
             for index, value in enumerate(args)
         )
         named = {}
         for name, value in kwargs.items():
             codec = self._named.get(name) if name in self._keywords else self._other[1]
-            named[name] = self._one(convert, name, codec, value)
+            named[name] = value if value is left_open else self._one(convert, name, codec, value)
         return converted, named
 
     def _one(self, convert: _Convert, name: str, codec: Codec | None, value: Any) -> Any:

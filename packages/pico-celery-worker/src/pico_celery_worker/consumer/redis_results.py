@@ -82,9 +82,9 @@ def can_store_together(kind: type[Any]) -> bool:
     """Tell whether a backend is Celery's to Redis, or to Redis with Sentinel. One derived from it may store otherwise.
 
     Args:
-        kind: The backend's class.
+        kind: The backend's class, which may be what the core has made of it.
     """
-    return kind in (RedisBackend, SentinelBackend)
+    return getattr(kind, "plain_backend", kind) in (RedisBackend, SentinelBackend)
 
 
 class StoresTogether:
