@@ -169,6 +169,16 @@ def is_resolved(annotation: Any) -> bool:
     return all(map(is_resolved, arguments[:1] if typing.get_origin(annotation) is typing.Annotated else arguments))
 
 
+def is_plain(annotation: Any) -> bool:
+    """Tell whether values of an annotation travel as they are, without a codec.
+
+    Example:
+        >>> is_plain(list[int]), is_plain(set[int])
+        (True, False)
+    """
+    return annotation is inspect.Parameter.empty or _is_carried(annotation)
+
+
 @functools.cache
 def has_pydantic() -> bool:
     """Tell whether pydantic is installed."""
@@ -176,17 +186,24 @@ def has_pydantic() -> bool:
 
 
 def shown(annotation: Any) -> str:
-    """Return an annotation as it is written.
+    """Return an annotation as it is written, without the modules of its classes.
 
     Example:
-        >>> shown(list[int | None]), shown(Decimal)
-        ('list[int | None]', 'Decimal')
+        >>> shown(list[int | None]), shown(dict[str, Decimal])
+        ('list[int | None]', 'dict[str, Decimal]')
     """
-    if typing.get_origin(annotation) is typing.Annotated:
-        return shown(typing.get_args(annotation)[0])
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__qualname__
-    return str(annotation).removeprefix("typing.")
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return shown(arguments[0])
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(shown, arguments))
+    if origin is not None:
+        return f"{shown(origin)}[{', '.join(map(shown, arguments))}]"
+    if isinstance(annotation, type):
+        return "None" if annotation is type(None) else annotation.__qualname__
+    return "..." if annotation is ... else str(annotation).removeprefix("typing.")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -240,10 +257,11 @@ def _is_carried(annotation: Any) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
+    if one is other or one == other:
+        return True
     kind: Any = type(one)
-    if kind is type(other) and kind.__eq__ is _BY_IDENTITY:
-        return bool(getattr(one, "__dict__", None) == getattr(other, "__dict__", ()))
-    return bool(one == other)
+    # A class without an equality of its own is the same if its attributes are.
+    return kind is type(other) and kind.__eq__ is _BY_IDENTITY and getattr(one, "__dict__", 1) == vars(other)
 
 
 def _problem(error: Exception, expected: str, is_sensitive: bool) -> str:

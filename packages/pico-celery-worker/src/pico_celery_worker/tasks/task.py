@@ -88,8 +88,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             return self._called(args, kwargs)
         # Before the component is made, and outside of Celery's autoretry: what does not fit now never will.
         args, kwargs = values.received(args, kwargs)
-        value = self._called(args, kwargs)
-        return value if self.request.is_eager else values.returned(value)
+        return values.returned(self._called(args, kwargs))
 
     def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

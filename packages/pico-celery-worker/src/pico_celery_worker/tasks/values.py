@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pico_celery_core.contract.signatures import message_signature
 from pico_celery_core.errors import HandlerArgumentsError, LossyModelError
+from pico_celery_core.options import TYPED
 from pico_celery_core.sensitive import is_sensitive
 from pico_celery_core.values.arguments import ArgumentCodecs, ArgumentError
 from pico_celery_core.values.returned import ReturnedValue, is_typed
@@ -32,8 +33,7 @@ class HandlerValues:
         Args:
             task: The Celery task.
         """
-        options = task.handler.spec.options
-        if options.get("pydantic") or not is_typed(task.app, options.get("typed")):
+        if not are_typed(task.handler, task.app):
             return None
         values = cls(task.handler)
         return values if values._arguments.has_any or values._returned is not None else None
@@ -75,3 +75,22 @@ class HandlerValues:
             ResultTypeError: If it does not fit the handler's return annotation.
         """
         return value if self._returned is None else self._returned.dump(value)
+
+    def revived(self, value: Any) -> Any:
+        """Return the handler's value of the declared type, after its way through a result backend.
+
+        Raises:
+            ResultTypeError: If it does not fit the handler's return annotation.
+        """
+        return value if self._returned is None else self._returned.load(value)
+
+
+def are_typed(handler: Handler, app: Any) -> bool:
+    """Tell whether values become what a handler's annotations say; with `pydantic=True`, Celery does what it does.
+
+    Args:
+        handler: The handler.
+        app: The app that it is registered with.
+    """
+    options = handler.spec.options
+    return not options.get("pydantic") and is_typed(app, options.get(TYPED))
