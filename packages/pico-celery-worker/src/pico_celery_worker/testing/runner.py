@@ -159,8 +159,8 @@ class TaskRunner:
             raise DeclarationError("TaskRunner.run()", handler.__qualname__, "it is not a @task method", hint)
         known = self._app.tasks.get(spec.name)
         values = getattr(known, "values", None)
-        sent = values.sent(args, kwargs) if values else (args, kwargs)
-        result: Any = self._app.send_task(spec.name, *sent)
+        sent_args, sent_kwargs = values.sent(args, kwargs) if values else (args, kwargs)
+        result: Any = self._app.send_task(spec.name, sent_args, sent_kwargs)
         if getattr(known, "ignore_result", False):
             self.join()
             result.ignored = True  # there is nothing to wait for
