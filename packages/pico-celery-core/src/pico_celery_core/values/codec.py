@@ -266,10 +266,10 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _problem(error: Exception, expected: str, is_sensitive: bool) -> str:
     """Say what is wrong with a value, by its paths, without showing the value."""
-    details: Iterable[Any] = []
-    errors: Any = getattr(error, "errors", None)
-    if callable(errors):
-        details = errors(include_url=False, include_input=False, include_context=False)
+    describe: Any = getattr(error, "errors", None)
+    details: Any = ()
+    if describe is not None:
+        details = describe(include_url=False, include_input=False, include_context=False)
     told = []
     for detail in details:
         path = _path(detail["loc"])
