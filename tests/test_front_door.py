@@ -62,6 +62,7 @@ PUBLIC = {
         "DeadLetters",
         "PicoTaskRegistrar",
         "TaskContext",
+        "TaskLogFilter",
         "run_blocking",
     ],
 }
