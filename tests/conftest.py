@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_shared_tasks() -> Iterator[None]:
-    """Forget the plain tasks that a test, such as a page of the docs, has declared: Celery gives them to all other apps."""
+    """Forget the plain tasks that a test, such as a page of the docs, has declared: Celery gives them to all apps."""
     before = set(_state._on_app_finalizers)
     yield
     _state._on_app_finalizers.intersection_update(before)
