@@ -3,7 +3,8 @@
     hatch run ledger --broker redis --tasks 10000 --seed 7
 
 sends identified tasks with `acks_late` to gevent workers, and meanwhile, at random from the seed, kills, stops and
-pauses workers, some for longer than the visibility timeout, and lets them open no files, cuts the network between them
+pauses workers, some while they wait for an answer, some for longer than the visibility timeout, and lets them open no
+files, cuts the network between them
 and the broker, or lets it lose what is sent, restarts and stalls the broker, lets it run out of memory, takes the
 result backend away, and has it refuse what is to be stored. In the end, of what was accepted everything has to be
 finished at least once, and its result stored; and what ran twice has to be explained by a fault that struck it.
@@ -129,7 +130,7 @@ class Account:
     @property
     def unbalanced(self) -> list[Execution]:
         """Executions that were not cleaned up exactly once, except for those that were cut off with their worker."""
-        killed = {fault.pid for fault in self.faults if fault.kind == "worker killed"}
+        killed = {fault.pid for fault in self.faults if fault.kind.startswith("worker killed")}
         return [
             each for each in self.executions if each.cleaned != 1 and not (each.cleaned == 0 and each.pid in killed)
         ]
@@ -313,6 +314,7 @@ class Scene:
     def _choices(self) -> list[tuple[str, Callable[[], int | None]]]:
         choices: list[tuple[str, Callable[[], int | None]]] = [
             ("worker killed", lambda: self._end_one(signal.SIGKILL)),
+            ("worker killed between storing and settling", lambda: self._end_one_amid_a_batch(self.results)),
             ("worker stopped cold", lambda: self._end_one(signal.SIGQUIT)),
             ("worker stopped warm", lambda: self._end_one(signal.SIGTERM)),
             ("worker paused", self._pause_one),
@@ -331,6 +333,7 @@ class Scene:
             choices += [
                 ("broker restarted", lambda: self._for_a_while(broker.stop, broker.start)),
                 ("broker stalls", lambda: self._for_a_while(broker.stall, broker.go_on)),
+                ("worker killed between taking and settling", lambda: self._end_one_amid_a_batch(broker)),
             ]
         return choices
 
@@ -338,6 +341,15 @@ class Scene:
         worker = self.random.choice(self.crew.running)
         self.crew.strike(worker, number)
         return worker.process.pid
+
+    def _end_one_amid_a_batch(self, server: OwnRedis) -> int:
+        """Kill a worker while what it has asked of Redis has no answer yet, and is executed after its death."""
+        server.stall()
+        time.sleep(self.random.uniform(0.05, 0.5))
+        try:
+            return self._end_one(signal.SIGKILL)
+        finally:
+            server.go_on()
 
     def _pause_one(self, at_least: float = 0) -> int:
         worker = self.random.choice(self.crew.running)

@@ -137,7 +137,8 @@ def rabbitmq_queue() -> Iterator[str]:
     with kombu.Connection(rabbitmq_url(), connect_timeout=2) as connection:
         yield name
         with connection.channel() as channel:
-            channel.queue_delete(name)
+            for queue in (name, f"{name}-dead"):  # where the worker's app keeps its dead letters, too
+                channel.queue_delete(queue)
             channel.exchange_delete(name)
 
 

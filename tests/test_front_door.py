@@ -49,11 +49,22 @@ PUBLIC = {
         "CeleryClient",
         "CeleryClientInterceptor",
         "TaskResult",
+        "TaskSignature",
         "celery",
         "gather_results",
+        "partial_signature",
+        "signature",
         "with_options",
     ],
-    "pico_celery_worker": ["AsyncTask", "PicoTaskRegistrar", "TaskContext", "run_blocking"],
+    "pico_celery_worker": [
+        "AsyncTask",
+        "DeadLetter",
+        "DeadLetters",
+        "PicoTaskRegistrar",
+        "TaskContext",
+        "TaskLogFilter",
+        "run_blocking",
+    ],
 }
 # What the core has for its siblings is not behind the front door.
 BEHIND = {"SendSpec", "TaskSpec", "handlers", "send_spec", "stubs", "task_spec"}
@@ -132,6 +143,34 @@ def test_a_test_double_of_a_package_that_is_not_installed_says_what_to_install(m
     monkeypatch.delattr(pico_celery.testing, "TaskRunner", raising=False)
     with pytest.raises(ImportError, match=r"TaskRunner needs pico-celery-worker: pip install pico-celery-worker"):
         _ = pico_celery.testing.TaskRunner
+
+
+# What 0.2 had
+
+DEPRECATED = {
+    "client": ["CeleryClient", "CeleryClientInterceptor", "PICO_CELERY_METHOD_META", "PICO_CELERY_SENDER_META"],
+    "config": ["CelerySettings"],
+    "decorators": ["PICO_CELERY_METHOD_META", "task"],
+    "factory": ["CeleryFactory", "CelerySettings"],
+    "registrar": ["PICO_CELERY_METHOD_META", "PicoTaskRegistrar"],
+}
+DEPRECATED["client"] += ["celery", "send_task"]
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in DEPRECATED for name in DEPRECATED[module]])
+def test_a_name_of_0_2_is_where_it_was_and_warns(module, name):
+    old = importlib.import_module(f"pico_celery.{module}")
+    with pytest.warns(DeprecationWarning, match=rf"pico_celery\.{module}\.{name} is deprecated.*: use ") as caught:
+        found = getattr(old, name)
+    assert found is not None
+    assert caught[0].filename == __file__
+    assert name not in dir(old)  # a container that scans the package finds each component once
+
+
+def test_a_name_that_0_2_had_not_is_an_ordinary_attribute_error():
+    old = importlib.import_module("pico_celery.config")
+    with pytest.raises(AttributeError, match=r"module 'pico_celery.config' has no attribute 'Nothing'"):
+        _ = old.Nothing
 
 
 # Wiring

@@ -1,4 +1,4 @@
-"""The three distributions as a user gets them: built, looked into, and each installed alone into an empty environment.
+"""The distributions as a user gets them: built, looked into, and each installed alone into an empty environment.
 
 It takes the packages' dependencies from the package index, or from uv's cache.
 """
@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+import pico_celery
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
+    "pico-celery": {"pico_celery"},
     "pico-celery-core": {"pico_celery", "pico_celery_core"},
     "pico-celery-client": {"pico_celery_client"},
     "pico-celery-worker": {"pico_celery_worker"},
@@ -48,12 +51,12 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wheel(dist: Path, name: str) -> Path:
-    (found,) = dist.glob(f"{name.replace('-', '_')}-*.whl")
+    (found,) = dist.glob(f"{name.replace('-', '_')}-[0-9]*.whl")
     return found
 
 
 def sdist(dist: Path, name: str) -> Path:
-    (found,) = dist.glob(f"{name.replace('-', '_')}-*.tar.gz")
+    (found,) = dist.glob(f"{name.replace('-', '_')}-[0-9]*.tar.gz")
     return found
 
 
@@ -127,8 +130,72 @@ def test_metadata_says_what_an_index_shows(dist, name):
 def test_siblings_are_pinned_by_a_compatible_range(dist, name):
     required = metadata(wheel(dist, name)).get_all("Requires-Dist", [])
     siblings = sorted(requirement for requirement in required if requirement.startswith("pico-celery"))
-    assert siblings == ([] if name == "pico-celery-core" else ["pico-celery-core<0.2,>=0.1.0"])
-    assert all("<" in requirement for requirement in required), required
+    assert siblings == SIBLINGS[name]
+    assert all("<" in requirement or "==" in requirement for requirement in required), required
+
+
+SIBLINGS = {
+    "pico-celery": ["pico-celery-client==0.3.0", "pico-celery-core==0.3.0", "pico-celery-worker==0.3.0"],
+    "pico-celery-core": [],
+    "pico-celery-client": ["pico-celery-core<0.4,>=0.3.0"],
+    "pico-celery-worker": ["pico-celery-core<0.4,>=0.3.0"],
+}
+
+
+def test_all_have_one_version(dist):
+    assert {metadata(wheel(dist, name))["Version"] for name in PACKAGES} == {pico_celery.__version__}
+
+
+def test_the_front_door_is_the_same_in_both_that_bring_it(dist):
+    """So that it stays whole in whichever order the two are installed."""
+    one, other = (zipfile.ZipFile(wheel(dist, name)) for name in ("pico-celery", "pico-celery-core"))
+    with one, other:
+        shared = [path for path in one.namelist() if path.startswith("pico_celery/")]
+        assert shared == [path for path in other.namelist() if path.startswith("pico_celery/")]
+        assert [path for path in shared if one.read(path) != other.read(path)] == []
+
+
+# What happens to an installation of 0.2
+
+OLD_FILES = ("__init__", "_version", "client", "config", "decorators", "factory", "registrar")
+
+
+def old_wheel(folder: Path) -> Path:
+    """Make a wheel with the files that pico-celery 0.2.4 has."""
+    path, about = folder / "pico_celery-0.2.4-py3-none-any.whl", "pico_celery-0.2.4.dist-info"
+    written = {f"pico_celery/{name}.py": "" for name in OLD_FILES} | {"pico_celery/py.typed": ""}
+    written[f"{about}/METADATA"] = "Metadata-Version: 2.1\nName: pico-celery\nVersion: 0.2.4\n"
+    written[f"{about}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    written[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in [*written, f"{about}/RECORD"])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in written.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_upgrading_from_the_older_distribution_leaves_a_whole_front_door(dist, tmp_path):
+    """As pip does it: what pico-celery needs comes first, then the old version goes, then the new one comes."""
+    python = tmp_path / "venv" / "bin" / "python"
+    run("uv", "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
+    install(python, "--no-deps", old_wheel(tmp_path))
+    install(python, "--no-deps", *(wheel(dist, name) for name in PACKAGES if name != "pico-celery"))
+    assert run(python, "-c", MIXED, folder=tmp_path).splitlines() == ["explained"]
+    install(python, "--no-deps", wheel(dist, "pico-celery"))
+    assert run(python, "-c", UPGRADED, folder=tmp_path).splitlines() == ["0.3.0", "True"]
+
+
+MIXED = """
+try:
+    import pico_celery_core
+except ImportError as error:
+    print("explained" if "pip install --upgrade pico-celery" in str(error) else error)
+"""
+UPGRADED = """
+import pico_celery, pico_celery.errors
+from pico_celery import send_task, task
+print(pico_celery.__version__)
+print("core" in task.__module__)
+"""
 
 
 # What they do when they alone are installed

@@ -1,12 +1,17 @@
 """On each pool: Celery's canvas, with async tasks."""
 
+import asyncio
 import uuid
+from types import ModuleType
+from typing import Any
 
 import pytest
-from celery import chain, chord, group
+from celery import Celery, chain, chord, group
 from celery.canvas import Signature
 from celery.exceptions import ChordError
+from pico_ioc import init
 
+from pico_celery import CeleryClient, celery, partial_signature, send_task, signature
 from tests.integration.shared import SharedWorker
 from tests.waiting import eventually
 
@@ -72,6 +77,50 @@ def test_the_tasks_of_a_chain_have_one_root(worker: SharedWorker) -> None:
     family = result.get(timeout=30)
     assert (family["parent_id"], family["root_id"]) == (result.parent.id, result.parent.id)
     assert family["args"] == [3]
+
+
+def test_typed_signatures(worker: SharedWorker, key: str) -> None:
+    client = client_of(worker)
+    three = signature(client.add, 1, 2)
+    steps = chain(three, partial_signature(client.add, 4), signature(client.add, 5, 6))
+    assert steps.apply_async().get(timeout=30) == 11
+    assert group(three, three).apply_async().get(timeout=30) == [3, 3]
+    assert chord([three, three])(partial_signature(client.total)).get(timeout=30) == 6
+    three.apply_async(link=partial_signature(client.record, key))
+    assert worker.records.until(key, "3") == ["3"]
+    failing = signature(client.fail)
+    failing.link_error(signature(client.record, "failed", key))
+    failing.delay()
+    assert "failed" in worker.records.until(key, "failed")
+
+
+async def test_the_results_of_typed_signatures_can_be_awaited(worker: SharedWorker) -> None:
+    client = client_of(worker)
+    steps = chain(signature(client.add, 1, 2), partial_signature(client.add, 4))
+    result = await asyncio.to_thread(steps.apply_async)
+    assert await result.wait(timeout=30) == 7
+
+
+@celery
+class CanvasClient(CeleryClient):
+    @send_task("canvas.add")
+    def add(self, a: int, b: int) -> int: ...
+
+    @send_task("canvas.total")
+    async def total(self, numbers: list[int]) -> int: ...
+
+    @send_task("canvas.record")
+    def record(self, value: Any, key: str) -> None: ...
+
+    @send_task("canvas.fail")
+    def fail(self) -> None: ...
+
+
+def client_of(worker: SharedWorker) -> CanvasClient:
+    application = ModuleType("application")
+    vars(application)["CanvasClient"] = CanvasClient
+    overrides = {Celery: worker.app}
+    return init(modules=["pico_celery_client", application], overrides=overrides).get(CanvasClient)
 
 
 def of(worker: SharedWorker, name: str, *args: object) -> Signature:

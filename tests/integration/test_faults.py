@@ -32,6 +32,15 @@ IMPATIENT: dict[str, Any] = {
     },
 }
 
+# So that others soon do what a worker has left that was killed.
+INHERITING = {
+    "broker_transport_options": {
+        "visibility_timeout": 3,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
+}
+
 CONTROLLED = {**IMPATIENT, "worker_enable_remote_control": True}
 
 
@@ -159,6 +168,62 @@ def test_redis_kills_its_clients() -> None:
         running.end_meanwhile()
         server.close_connections()
         running.check()
+
+
+@on("redis")
+def test_a_worker_is_killed_between_taking_a_batch_and_settling_it(place: Station) -> None:
+    redis = place.records.redis
+    tasks = [place.send(task, "key") for task in ("late", "early") * 8]
+    with place.worker("-c", "4", settings=INHERITING) as worker:
+        eventually(lambda: sum(place.of(task) == ["began"] for task in tasks) == 4)
+        eventually(lambda: redis.hlen("unacked") > 4)
+        worker.end()
+    begun = [task for task in tasks if place.of(task)]
+    assert len(begun) == 4
+    place.let_go("key")
+    again = [task for task in tasks[::2] if task in begun]
+    others = [task for task in tasks if task not in begun]
+    with place.worker(settings=INHERITING) as worker:
+        place.until("cleaned up", *again, *others, timeout=90)
+        eventually(lambda: {place.state(task) for task in (*again, *others)} == {"SUCCESS"})
+        eventually(lambda: redis.hlen("unacked") == redis.zcard("unacked_index") == redis.llen(place.queue) == 0)
+        assert worker.stop() == 0
+    assert [place.of(task) for task in others] == [FINISHED] * len(others)
+    assert [place.of(task) for task in again] == [["began", *FINISHED]] * len(again)
+    assert [place.of(task) for task in begun if task not in again] == [["began"]] * (4 - len(again))
+
+
+def test_a_worker_is_killed_between_storing_a_batch_and_settling_it() -> None:
+    with own_redis() as server, network(server.url) as (between, url), station("redis", server.url) as place:
+        with place.worker(broker=url, settings=INHERITING) as worker, server.client() as broker:
+            tasks = [place.send("late", "key") for _ in range(8)]
+            place.until("began", *tasks)
+            between.lose()
+            place.let_go("key")
+            eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"})
+            assert broker.hlen("unacked") == len(tasks)
+            worker.end()
+        with place.worker(settings=INHERITING) as worker, server.client() as broker:
+            place.until("cleaned up", *tasks, count=2, timeout=90)
+            eventually(lambda: broker.hlen("unacked") == broker.zcard("unacked_index") == broker.llen(place.queue) == 0)
+            assert worker.stop() == 0
+        assert {place.state(task) for task in tasks} == {"SUCCESS"}
+        assert [place.of(task) for task in tasks] == [FINISHED * 2] * len(tasks)
+
+
+def test_redis_takes_all_results_but_one() -> None:
+    """One that is larger than it takes, for which it closes the connection."""
+    with own_redis() as server, station("rabbitmq", results=server.url) as place, place.worker() as worker:
+        with server.client() as client:
+            client.config_set("proto-max-bulk-len", 2**20)
+        tasks = [place.send("late", "key") for _ in range(8)]
+        large = place.send("large", "key", 2**21)
+        place.until("began", *tasks, large)
+        place.let_go("key")
+        place.until("cleaned up", *tasks, large)
+        eventually(lambda: {place.state(task) for task in tasks} == {"SUCCESS"})
+        eventually(lambda: place.state(large) == "FAILURE", 60)
+        assert worker.stop() == 0
 
 
 def test_redis_stalls_for_a_moment() -> None:

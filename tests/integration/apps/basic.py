@@ -64,6 +64,7 @@ settings = {
     "broker_url": os.environ.get("TEST_BROKER_URL", "memory://"),
     "backend_url": os.environ.get("TEST_BACKEND_URL", "cache+memory://"),
     "task_default_queue": os.environ.get("TEST_QUEUE", "celery"),
+    "pico_dead_letters_queue": f"{os.environ.get('TEST_QUEUE', 'celery')}-dead",
     "worker_enable_remote_control": False,
 }
 container = init(modules=["pico_celery", sys.modules[__name__]], config=configuration(DictSource({"celery": settings})))

@@ -89,6 +89,12 @@ class EnduranceTasks:
     async def late(self, key: str, seconds: float = 600) -> str:
         return await self._hold(key, seconds)
 
+    @task("endurance.large", acks_late=True)
+    async def large(self, key: str, size: int) -> str:
+        """Return so many characters."""
+        await self._hold(key)
+        return "x" * size
+
     @task("endurance.swallow", acks_late=True)
     async def swallow(self) -> None:
         """Not let go, whatever comes, until closed."""
@@ -150,6 +156,7 @@ settings = {
     "broker_url": os.environ["TEST_BROKER_URL"],
     "backend_url": os.environ.get("TEST_RESULTS_URL") or os.environ["TEST_BACKEND_URL"],
     "task_default_queue": _queue,
+    "pico_dead_letters_queue": f"{_queue}-dead",
     "task_queues": [Queue(_queue, routing_key=_queue, queue_arguments=_arguments)],
     "worker_enable_remote_control": False,
     "pico_cancel_timeout": 1,

@@ -34,6 +34,7 @@ settings = {
     "broker_url": os.environ["TEST_BROKER_URL"],
     "backend_url": os.environ["TEST_BACKEND_URL"],
     "task_default_queue": _queue,
+    "pico_dead_letters_queue": f"{_queue}-dead",
     "task_queues": [Queue(_queue, routing_key=_queue)],
 }
 container = init(modules=["pico_celery", __name__], config=configuration(DictSource({"celery": settings})))

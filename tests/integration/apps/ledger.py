@@ -64,6 +64,7 @@ settings = {
     "broker_url": os.environ["TEST_BROKER_URL"],
     "backend_url": os.environ["TEST_BACKEND_URL"],
     "task_default_queue": _queue,
+    "pico_dead_letters_queue": f"{_queue}-dead",
     "task_queues": [Queue(_queue, routing_key=_queue, queue_arguments=_arguments)],
     "pico_cancel_timeout": 2,
     "pico_cleanup_timeout": 2,

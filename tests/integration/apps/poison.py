@@ -148,6 +148,7 @@ settings = {
     "broker_url": os.environ["TEST_BROKER_URL"],
     "backend_url": os.environ["TEST_BACKEND_URL"],
     "task_default_queue": os.environ.get("TEST_QUEUE", "celery"),
+    "pico_dead_letters_queue": f"{os.environ.get('TEST_QUEUE', 'celery')}-dead",
     "pico_cancel_timeout": 0.5,
     "pico_cleanup_timeout": 0.5,
 }

@@ -12,6 +12,7 @@ settings = {
     "broker_url": os.environ["TEST_BROKER_URL"],
     "backend_url": os.environ["TEST_BACKEND_URL"],
     "task_default_queue": os.environ.get("TEST_QUEUE", "celery"),
+    "pico_dead_letters_queue": f"{os.environ.get('TEST_QUEUE', 'celery')}-dead",
     "worker_prefetch_multiplier": 1,
     "task_store_errors_even_if_ignored": True,
     "pico_cancel_timeout": 0.5,

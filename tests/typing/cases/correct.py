@@ -4,11 +4,23 @@
 from datetime import datetime
 from typing import Any, Unpack, assert_type
 
-from celery import Task
+from celery import Task, chain, group
 from celery.result import AsyncResult
 from pico_ioc import cleanup, component, configure, factory, provides
 
-from pico_celery import CeleryClient, SendOptions, TaskResult, celery, gather_results, send_task, task, with_options
+from pico_celery import (
+    CeleryClient,
+    SendOptions,
+    TaskResult,
+    TaskSignature,
+    celery,
+    gather_results,
+    partial_signature,
+    send_task,
+    signature,
+    task,
+    with_options,
+)
 
 
 @celery
@@ -157,3 +169,19 @@ def of_an_id(task_id: str) -> TaskResult[int]:
 
 async def awaited_by_its_id(task_id: str) -> None:
     assert_type(await TaskResult[int](task_id), int)
+
+
+def signatures(client: UserTaskClient, other: OtherClient) -> TaskResult[dict[str, str]]:
+    made = signature(client.create_user, "alice", email="a@x")
+    assert_type(made, TaskSignature[dict[str, str]])
+    assert_type(signature(client.acreate_user, "alice"), TaskSignature[dict[str, str]])
+    assert_type(signature(other.tag, "a", "b", colour="red"), TaskSignature[list[int]])
+    assert_type(partial_signature(other.tag, colour="red"), TaskSignature[list[int]])
+    assert_type(made.set(countdown=3), TaskSignature[dict[str, str]])
+    assert_type(made.clone(), TaskSignature[dict[str, str]])
+    assert_type(made.freeze(), TaskResult[dict[str, str]])
+    assert_type(made.delay(), TaskResult[dict[str, str]])
+    chain(made, partial_signature(other.tag, colour="red"))
+    group(made, made)
+    with_options(client, link=signature(client.forget, "alice"))
+    return made.apply_async(countdown=3)

@@ -1,7 +1,15 @@
 """Calls that do not fit the stub: each is an error where it stands."""
 # mypy: disable-error-code=empty-body
 
-from pico_celery import CeleryClient, SendOptions, celery, send_task, with_options
+from pico_celery import (
+    CeleryClient,
+    SendOptions,
+    celery,
+    partial_signature,
+    send_task,
+    signature,
+    with_options,
+)
 
 
 @celery
@@ -34,3 +42,14 @@ async def awaited(client: UserTaskClient) -> None:
     number: int = await client.create_user("alice")  # expect-error
     seconds = await client.create_user("alice").wait(timeout="5")  # expect-error
     del value, number, seconds
+
+
+def signatures(client: UserTaskClient) -> None:
+    signature(client.create_user, 1)  # expect-error
+    signature(client.create_user)  # expect-error
+    signature(client.acreate_user, "alice", mail="a@x")  # expect-error
+    signature(client.create_user, "alice").set(coutdown=30)  # expect-error
+    partial_signature(len, 1)  # expect-error
+    value: dict[str, str] = signature(client.create_user, "alice").delay()  # expect-error (pyright)
+    number: int = signature(client.create_user, "alice").delay().get()  # expect-error
+    del value, number

@@ -36,7 +36,7 @@ __all__ = [
     "task_spec",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"
 
 
 def __getattr__(name: str) -> Any:

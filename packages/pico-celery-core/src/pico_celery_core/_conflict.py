@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 # A module that pico-celery 0.2.4 has in its `pico_celery` and ours has not; and what stands in our `__init__.py` only.
-_FOREIGN_MODULE: Final = "registrar.py"
+_FOREIGN_MODULE: Final = "_version.py"
 _OWN_MARK: Final = b"pico_celery_core"
 
 
@@ -24,6 +24,7 @@ def refuse_clash(package: str = "pico_celery") -> None:
             raise ImportError(
                 "The distribution pico-celery was installed beside pico-celery-core. "
                 f"Both bring the package {package}, so their files are mixed. "
-                "Uninstall both, then install what you need: "
+                "`pip install --upgrade pico-celery` brings its successor, with client and worker. "
+                "Or uninstall both, then install what you need: "
                 "pip uninstall pico-celery pico-celery-core && pip install pico-celery-client pico-celery-worker"
             )

@@ -17,6 +17,7 @@ __all__ = [
     "ContainerClosedError",
     "ContractError",
     "ContractFileError",
+    "DeadLetterNotFoundError",
     "DeclarationError",
     "DuplicateTaskError",
     "EmptyClientError",
@@ -27,12 +28,14 @@ __all__ = [
     "LossyModelError",
     "MessageTooLargeError",
     "MissingStampError",
+    "NoDeadLettersError",
     "OptionValueError",
     "PicoCeleryError",
     "PublishTimeoutError",
     "ResolutionError",
     "ResultBackendError",
     "ResultTimeoutError",
+    "ResultTypeError",
     "SettingsError",
     "TaskNameError",
     "UnknownOptionError",
@@ -123,7 +126,7 @@ class EmptyClientError(PicoCeleryError, ValueError):
 
     cls: str
     template = (
-        "@celery on {cls}: it has neither a @send_task nor a @task method. "
+        "@celery: No @send_task or @task methods found on {cls}. "
         'Decorate a method with @send_task("task.name"), or use @component for a plain component.'
     )
 
@@ -318,6 +321,23 @@ class ResultBackendError(PicoCeleryError, RuntimeError):
         return self.problem.rstrip(".")
 
 
+class ResultTypeError(PicoCeleryError, TypeError):
+    """A task's value is not of the type that the stub, or the handler, declares."""
+
+    task: str
+    expected: str
+    problem: str
+    where: str = "stub"
+    template = "The value of task {task!r} does not fit {expected}, which its {where} declares: {problem}. {hint}"
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        if self.where == "handler":
+            return "Return what the handler declares, or correct its return annotation."
+        return "Let stub and handler declare the same type; `result.result` has the value as it was stored."
+
+
 class ListeningCancelledError(PicoCeleryError, RuntimeError):
     """The background task that receives results was cancelled."""
 
@@ -335,6 +355,26 @@ class MessageTooLargeError(PicoCeleryError, ValueError):
     template = (
         "Its body is larger than a message may be, or becomes so when it is decompressed: {limit} bytes. "
         "If messages of yours are so large, raise the setting pico_max_message_size."
+    )
+
+
+class NoDeadLettersError(PicoCeleryError, RuntimeError):
+    """The broker is one in which dead letters are not kept."""
+
+    broker: str
+    template = (
+        "Dead letters are kept in Redis and in RabbitMQ, not in {broker}. With another broker a message that cannot be "
+        "run is only logged."
+    )
+
+
+class DeadLetterNotFoundError(PicoCeleryError, ValueError):
+    """There is no dead letter of this id."""
+
+    id: str
+    template = (
+        "There is no dead letter {id!r}, neither by its own id nor by that of its task. It may have been sent again, "
+        "dropped, or too old to be kept. `celery -A app pico dead list` shows all."
     )
 
 

@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
 from celery.bootsteps import ConsumerStep, StartStopStep
+from celery.exceptions import InvalidTaskError
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer import consumer as celery_consumer
+from kombu.exceptions import DecodeError
 from kombu.transport import pyamqp
 from kombu.transport.memory import Transport
 from kombu.utils.imports import symbol_by_name
@@ -368,3 +371,35 @@ def test_what_came_by_a_lost_connection_can_be_stopped(make_app):
     assert not consumer.connection
     connection = consumer.connection = consumer.conninfo
     assert consumer.connection is connection
+
+
+def rejections(consumer: Any) -> dict[str, Any]:
+    """Return what a consumer does with each kind of message that it cannot run, by the reason to keep it."""
+    return {
+        "unknown-task": lambda message: consumer.on_unknown_task(None, message, KeyError("unknown")),
+        "malformed": lambda message: consumer.on_invalid_task(None, message, InvalidTaskError("no id")),
+        "undecodable": lambda message: consumer.on_decode_error(message, DecodeError("no JSON")),
+        "unknown": lambda message: consumer.on_unknown_message(None, message),
+    }
+
+
+@pytest.mark.parametrize("reason", ["unknown-task", "malformed", "undecodable", "unknown"])
+def test_a_message_is_kept_as_a_dead_letter_before_it_is_given_up(make_app, letters, reason):
+    consumer = consumer_of(make_app(), kind=ReliableConsumer)
+    message = message_of("unknown")
+    rejections(consumer)[reason](message)
+    assert letters.reasons == ["malformed" if reason == "unknown" else reason]
+    assert letters.answers == []
+    assert message.channel.answers == ["acknowledged" if reason == "undecodable" else "rejected"]
+
+
+@pytest.mark.parametrize("reason", ["unknown-task", "malformed", "undecodable", "unknown"])
+def test_what_cannot_be_kept_stays_with_the_broker_and_takes_no_place(make_app, letters, reason):
+    letters.can_be_kept = False
+    consumer = consumer_of(make_app(), kind=ReliableConsumer)
+    places = []
+    consumer.qos = SimpleNamespace(increment_eventually=lambda: places.append(1))
+    message = message_of("unknown")
+    rejections(consumer)[reason](message)
+    assert message.channel.answers == []
+    assert places == [1]

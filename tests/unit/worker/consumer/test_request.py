@@ -8,18 +8,22 @@ import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
 from celery import signals
+from celery.exceptions import Ignore, Retry
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.utils.imports import symbol_by_name
 from pico_ioc import component
 
 from pico_celery import task
+from pico_celery_core.errors import HandlerArgumentsError
 from pico_celery_core.sensitive import Sensitive
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer import request as module
 from pico_celery_worker.consumer.consumer import ReliableConsumer
 from pico_celery_worker.consumer.request import AsyncRequest
 from pico_celery_worker.consumer.unacked import UnackedMessages
+from pico_celery_worker.dead_letters import Reason
+from tests.unit.worker.applications import app_of
 from tests.unit.worker.requests import Channel, consumer_of, info_of, message_of, request_of
 
 
@@ -321,7 +325,7 @@ def test_celerys_request_notes_too_late_that_it_is_cancelled(make):
 def test_a_failure_is_passed_on_with_what_celery_says_of_it(make, monkeypatch):
     passed: list[Any] = []
     monkeypatch.setattr(Request, "on_failure", lambda self, info, **options: passed.append((info, options)))
-    info = SimpleNamespace(exception=KeyError("x"))
+    info = SimpleNamespace(exception=KeyError("x"), traceback="")
     make().on_failure(info, send_failed_event=False, return_ok=True)
     assert passed == [(info, {"send_failed_event": False, "return_ok": True})]
 
@@ -346,3 +350,54 @@ def test_who_hears_of_a_termination_gets_the_number_of_its_signal(make, given, e
     finally:
         signals.task_revoked.disconnect(receive)
     assert heard == [expected]
+
+
+def failed(task_name: str, error: BaseException) -> Any:
+    """Return the message of a task that has failed with an error."""
+    message = message_of(task_name)
+    request = request_of(app_of(Tasks), message)
+    state.task_accepted(request)
+    request.on_failure(info_of(error), return_ok=True)
+    return message
+
+
+MISFIT = HandlerArgumentsError("late", "Tasks.late", "missing a required argument: 'a'", "(a)")
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        (MISFIT, [Reason.ARGUMENTS]),
+        (KeyError("x"), [Reason.FAILURE]),
+        (Retry("later", KeyError("x")), []),
+        (Ignore(), []),
+        (Terminated("SIGTERM"), []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_message_is_kept_as_a_dead_letter_where_its_task_has_ended_badly(letters, monkeypatch, error, reasons):
+    monkeypatch.setattr(AsyncRequest, "_announce_revoked", lambda *_: None)
+    failed("late", error)
+    assert letters.reasons == reasons
+
+
+def test_it_is_kept_before_it_is_acknowledged(letters):
+    message = failed("late", MISFIT)
+    assert letters.answers == []
+    assert message.channel.answers == ["acknowledged"]
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(letters):
+    letters.can_be_kept = False
+    assert failed("late", MISFIT).channel.answers == []
+
+
+def test_a_time_limit_that_ends_a_process_is_a_failure(letters):
+    for name, times_out in (("late", True), ("late", False), ("early", False)):
+        app = app_of(Tasks)
+        app.tasks[name].acks_on_timeout = times_out
+        request = request_of(app, message_of(name))
+        state.task_accepted(request)
+        request.on_timeout(True, 1)
+        request.on_timeout(False, 1)
+    assert letters.reasons == [Reason.FAILURE] * 2  # the other is given back

@@ -23,6 +23,7 @@ from sqlalchemy.exc import StatementError
 
 from pico_celery_client.results.listener import listener_for
 from pico_celery_client.results.redis import RedisListener
+from pico_celery_worker.consumer import attempts
 from pico_celery_worker.consumer import results as module
 from pico_celery_worker.consumer.results import outlast_refusals
 from tests.servers import free_port
@@ -303,12 +304,12 @@ def test_a_tasks_part_of_a_chord_is_noted_in_the_end(redis_url, monkeypatch):
 def gate(monkeypatch) -> threading.Semaphore:
     """The one connection that there is, in use."""
     gate = threading.Semaphore(0)
-    monkeypatch.setattr(module, "_gate", lambda: gate)
+    monkeypatch.setattr(attempts, "_gate", lambda: gate)
     return gate
 
 
 def test_a_state_that_is_not_final_does_not_wait_long_for_a_connection(store, gate, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(module, "LONGEST_DELAY", 0.01)
     store.store_result("1", None, states.STARTED)
     assert store.attempts == []
     assert "The state STARTED of task 1 cannot be stored, and is left out" in caplog.text
@@ -326,7 +327,7 @@ def test_a_final_state_waits_for_a_connection_and_gives_it_back(store, gate):
 
 
 def test_in_a_cold_shutdown_nothing_waits_for_a_connection(store, gate, monkeypatch):
-    monkeypatch.setattr(module, "_GLANCE", 0.01)
+    monkeypatch.setattr(attempts, "GLANCE", 0.01)
     monkeypatch.setattr(state, "should_terminate", 0)
     with pytest.raises(Reject):
         store.store_result("1", 7, states.SUCCESS)
@@ -335,7 +336,7 @@ def test_in_a_cold_shutdown_nothing_waits_for_a_connection(store, gate, monkeypa
 
 def test_what_is_stored_in_the_midst_of_storing_needs_no_other_connection(store, gate):
     gate.release()
-    with module._one_attempt():
+    with attempts.attempt_with_connection():
         store.store_result("1", 7, states.SUCCESS)
     assert store.get_state("1") == states.SUCCESS
     assert gate.acquire(timeout=5)

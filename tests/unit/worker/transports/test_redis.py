@@ -12,7 +12,10 @@ import kombu
 import pytest
 import redis
 from kombu.transport import redis as kombu_redis
+from kombu.utils.scheduling import round_robin_cycle
 
+from pico_celery_worker.consumer.unacked import UnackedMessages
+from pico_celery_worker.group_commit import BatchCounts, counts
 from pico_celery_worker.transports import redis as ours
 from pico_celery_worker.transports import with_reliable_transport
 from pico_celery_worker.transports.redis import ReservingChannel
@@ -249,6 +252,186 @@ def test_only_so_many_are_taken_as_may_be(make_reader):
     assert (len(reader.kept()), reader.redis.llen(QUEUE)) == (2, 3)
     reader.messages[0].ack()
     assert reader.take() == [2]
+
+
+def test_as_many_as_there_are_are_taken_in_one_step_and_given_out_one_by_one(make_reader):
+    reader = make_reader()
+    for number in range(5):
+        reader.send(number)
+    reader.consume()
+    reader.drain(5)
+    assert (reader.bodies, len(reader.kept()), reader.redis.llen(QUEUE)) == ([0], 5, 0)
+    assert reader.take(5) == [*range(5)]
+    assert reader.asked == 1
+    for message in reader.messages:
+        message.ack()
+    assert reader.kept() == {}
+
+
+def test_what_is_taken_and_not_given_out_is_renewed(make_reader):
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.drain(5)
+    reader.redis.zadd("unacked_index", dict.fromkeys(reader.kept(), 1))
+    reader.channel.renew_leases()
+    assert all(score > 1 for _, score in reader.redis.zrange("unacked_index", 0, -1, withscores=True))
+
+
+def test_what_is_taken_and_not_given_out_goes_back_with_its_channel(make_reader):
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.drain(5)
+    reader.messages[0].ack()
+    reader.channel.close()
+    assert (reader.kept(), reader.redis.llen(QUEUE)) == ({}, 2)
+
+
+def test_what_is_taken_and_not_given_out_goes_back_when_its_queue_is_no_longer_consumed(make_reader):
+    reader, other = make_reader(), make_reader()
+    for number in range(4):
+        reader.send(number)
+    reader.send("kept", "b")
+    reader.consume(QUEUE, "b")
+    reader.drain(5)
+    [given_out] = reader.bodies
+    reader.consumer.cancel_by_queue(QUEUE)
+    other.consume()
+    left = [number for number in range(4) if number != given_out]
+    assert other.take(3 if given_out == "kept" else len(left))[: len(left)] == left
+    if given_out != "kept":
+        assert reader.take(2) == [given_out, "kept"]
+
+
+def test_what_is_taken_goes_back_after_its_connection_is_lost(make_reader):
+    unacked_messages = UnackedMessages()
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.drain(5)
+    unacked_messages.detach(reader.channel)
+    following = make_reader()
+    unacked_messages.reattach(following.channel)
+    following.consume()
+    assert sorted(following.take(3)) == [0, 1, 2]
+
+
+def test_no_more_is_taken_after_so_many_bytes(make_reader, monkeypatch):
+    monkeypatch.setattr(ours, "MOST_BYTES", 1)
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.drain(5)
+    assert (len(reader.kept()), reader.redis.llen(QUEUE)) == (1, 2)
+    assert reader.take(3) == [0, 1, 2]
+
+
+def test_queues_take_turns_in_a_step_as_they_do_from_one_to_the_next(make_reader):
+    """The order of kombu: what had a message comes after the others."""
+    orders = []
+    for largest in (100, 1):
+        reader = make_reader()
+        for queue, count in (("a", 5), ("b", 1), ("c", 3)):
+            for number in range(count):
+                reader.send(f"{queue}{number}", queue)
+        reader.consume("a", "b", "c")
+        reader.consumer.qos(prefetch_count=largest)
+        taken: list[Any] = []
+        while len(taken) < 9:
+            taken += reader.take()
+            reader.messages[-1].ack()
+        orders.append(taken)
+        reader.close()
+    assert orders == [["a0", "b0", "c0", "a1", "c1", "a2", "c2", "a3", "a4"]] * 2
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "priority"])
+def test_where_queues_have_a_fixed_order_they_take_no_turns(make_reader, strategy):
+    reader = make_reader(queue_order_strategy=strategy)
+    for number in range(3):
+        reader.send(f"b{number}", "b")
+        reader.send(f"a{number}", "a")
+    reader.consume("a", "b")
+    assert reader.take(6) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+    assert reader.asked == 1
+
+
+class Backwards(round_robin_cycle):  # type: ignore[misc]
+    """A strategy of the user's own."""
+
+    def consume(self, n: int) -> list[str]:
+        return [*reversed(self.items[:n])]
+
+
+def test_under_a_strategy_of_the_users_own_it_is_asked_before_each_message(make_reader):
+    reader = make_reader(queue_order_strategy=f"{__name__}:Backwards")
+    for number in range(2):
+        reader.send(f"a{number}", "a")
+        reader.send(f"b{number}", "b")
+    reader.consume("a", "b")
+    assert reader.take(4) == ["b0", "b1", "a0", "a1"]
+    assert reader.asked == 4
+
+
+def test_where_a_free_slot_is_looked_for_each_time_one_is_taken_at_a_time(make_reader):
+    """As with Celery's `worker_disable_prefetch`, which puts a `can_consume` of its own into the channel's."""
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.channel.qos.can_consume = lambda: not reader.bodies
+    reader.drain(5)
+    assert (reader.bodies, len(reader.kept())) == ([0], 1)
+
+
+def test_what_is_no_message_harms_none_that_was_taken_with_it(make_reader, caplog):
+    reader = make_reader()
+    reader.send(0)
+    reader.redis.lpush(QUEUE, "{}", '{"properties": {"delivery_info": {"exchange": "", "routing_key": ""}}}')
+    reader.send(1)
+    reader.consume()
+    assert reader.take(2) == [0, 1]
+    assert len(reader.kept()) == 2
+    assert caplog.text.count("Dropped a malformed message") == 2
+
+
+def test_several_are_settled_in_one_step(make_reader):
+    reader = make_reader(global_keyprefix="shop:")
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.take(3)
+    tags = [message.delivery_tag for message in reader.messages]
+    assert reader.channel.qos._remove(tags[:2]) == [None, None]
+    assert reader.redis.hkeys("shop:unacked") == tags[2:]
+    assert reader.redis.zrange("shop:unacked_index", 0, -1) == tags[2:]
+
+
+def test_rejected_messages_are_gone_or_back(make_reader):
+    reader = make_reader()
+    for number in range(2):
+        reader.send(number)
+    reader.consume()
+    reader.take(2)
+    reader.consumer.cancel()
+    reader.messages[0].reject()
+    reader.messages[1].reject(requeue=True)
+    assert (reader.kept(), reader.redis.llen(QUEUE)) == ({}, 1)
+
+
+def test_what_is_taken_is_counted(make_reader):
+    counts.clear()
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number)
+    reader.consume()
+    reader.take(3)
+    assert counts["take"] == BatchCounts(batches=1, items=3, largest=3)
 
 
 def test_a_prefix_holds_for_all_keys(make_reader):

@@ -5,7 +5,6 @@ import sys
 from typing import Any, TextIO
 
 import click
-from celery import Celery
 from celery.bin.base import CeleryCommand, CLIContext
 
 from pico_celery_core.contract.file import ContractEntry, read_contract
@@ -13,7 +12,18 @@ from pico_celery_core.errors import ContractFileError
 from pico_celery_core.suggestions import near_miss
 from pico_celery_worker.cli import rendering
 from pico_celery_worker.cli.checks import CODES, POOLS, Severity, check, expected_pool
-from pico_celery_worker.cli.inspection import Inspection, inspect_app
+from pico_celery_worker.cli.context import inspected, style
+from pico_celery_worker.cli.dead_letters import dead
+from pico_celery_worker.cli.replay import replay
+
+
+@click.group()
+def pico() -> None:
+    """Look at the tasks of a pico-celery app."""
+
+
+pico.add_command(dead)
+pico.add_command(replay)
 
 
 def _known_codes(_context: Any, _option: Any, codes: tuple[str, ...]) -> tuple[str, ...]:
@@ -25,23 +35,18 @@ def _known_codes(_context: Any, _option: Any, codes: tuple[str, ...]) -> tuple[s
     return codes
 
 
-@click.group()
-def pico() -> None:
-    """Look at the tasks of a pico-celery app."""
-
-
 @pico.command("tasks", cls=CeleryCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def tasks_command(context: CLIContext, as_json: bool) -> None:
     """List the tasks, and what their components need."""
-    tasks = list(_inspect(context.app).tasks())
+    tasks = list(inspected(context.app).tasks())
     if as_json:
         click.echo(json.dumps({"tasks": [rendering.task_data(task) for task in tasks]}, indent=2))
         return
     lines = rendering.Lines.of(sys.stdout.encoding)
     for task in tasks:
-        context.echo(rendering.task_text(task, _style(context), lines) + "\n")
+        context.echo(rendering.task_text(task, style(context), lines) + "\n")
     context.echo(rendering.count(len(tasks), "task"))
 
 
@@ -62,6 +67,14 @@ def tasks_command(context: CLIContext, as_json: bool) -> None:
     type=click.File(encoding="utf-8"),
     help="Check against this contract of a client too; may be repeated.",
 )
+@click.option("--queues", is_flag=True, help="Check the messages too that wait in the queues, without taking them.")
+@click.option(
+    "--queue-limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Read no more messages of each queue in RabbitMQ, which counts that as a delivery.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check_command(
@@ -71,12 +84,15 @@ def check_command(
     strict: bool,
     ignore: tuple[str, ...],
     contracts: tuple[TextIO, ...],
+    queues: bool,
+    queue_limit: int,
     as_json: bool,
 ) -> None:
     """Report what is wrong or risky. Exits with 1 on errors."""
-    inspection = _inspect(context.app)
+    inspection = inspected(context.app)
     promises = [stub for file in contracts for stub in _read(file)]
-    findings = [finding for finding in check(inspection, pool or "", promises) if finding.code not in ignore]
+    limit = queue_limit if queues else 0
+    findings = [finding for finding in check(inspection, pool or "", promises, limit) if finding.code not in ignore]
     pool = pool or expected_pool(inspection.app.conf)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
@@ -86,7 +102,7 @@ def check_command(
         click.echo(json.dumps({**totals, "findings": list(map(rendering.finding_data, findings))}, indent=2))
     else:
         for finding in findings:
-            context.echo(rendering.finding_text(finding, _style(context)) + "\n")
+            context.echo(rendering.finding_text(finding, style(context)) + "\n")
         found = f"{rendering.count(errors, 'error')}, {rendering.count(warnings, 'warning')}"
         context.echo(f"{found} in {rendering.count(tasks, 'task')} for the {pool} pool")
     if errors or (strict and warnings):
@@ -98,23 +114,3 @@ def _read(file: TextIO) -> list[ContractEntry]:
         return read_contract(file.read())
     except ContractFileError as error:
         raise click.ClickException(f"{file.name}: {error}") from error
-
-
-def _style(context: CLIContext) -> rendering.Style:
-    def plain(text: str, **_: Any) -> str:
-        return text
-
-    return plain if context.no_color else click.style
-
-
-def _inspect(app: Celery | None) -> Inspection:
-    inspection = None
-    if app is not None:
-        app.loader.import_default_modules()
-        inspection = inspect_app(app)
-    if inspection is None:
-        raise click.ClickException(
-            "No container of pico-celery is behind this app. Take the app from the container, as in "
-            "`app = container.get(Celery)`, and name its module: `celery -A module pico ...`."
-        )
-    return inspection

@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from amqp.exceptions import AccessRefused, NotAllowed
-from celery.exceptions import WorkerShutdown
+from celery.exceptions import InvalidTaskError, NotRegistered, WorkerShutdown
 from celery.utils.imports import symbol_by_name
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer
@@ -21,7 +22,7 @@ from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_worker.consumer.defaults import set_default
 from pico_celery_worker.consumer.descriptors import most_connections
-from pico_celery_worker.consumer.failures import is_short_of_memory, leave
+from pico_celery_worker.consumer.failures import forget, is_short_of_memory, leave
 from pico_celery_worker.consumer.gossip import TolerantGossip
 from pico_celery_worker.consumer.log_lines import keep_lines
 from pico_celery_worker.consumer.loop import ReceiveLoop
@@ -32,6 +33,9 @@ from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import settles_at_once, unacked_messages
 from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
 from pico_celery_worker.consumer.visibility import VisibilityStep
+from pico_celery_worker.dead_letters.keeping import keep
+from pico_celery_worker.dead_letters.letter import Reason
+from pico_celery_worker.pools import pool_name
 from pico_celery_worker.transports import with_reliable_transport
 
 logger = logging.getLogger(__name__)
@@ -109,7 +113,7 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         super().on_close()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Acknowledge a message that cannot be decoded, as Celery does.
+        """Acknowledge a message that cannot be decoded, as Celery does, when it is kept as a dead letter.
 
         Reject one that becomes too large, and leave one with the broker that takes more memory than there is.
         """
@@ -117,20 +121,40 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
             self.on_invalid_task(None, message, exc)
         elif is_short_of_memory(exc):
             leave(message, exc)
-        else:
+        elif self.is_kept(message, exc, Reason.UNDECODABLE):
             self._untaken.hidden_undecoded(super().on_decode_error)(message, exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Reject what is no task's message, and log it without what may be sensitive."""
-        self._untaken.hidden(super().on_unknown_message)(body, message)
+        if self.is_kept(message, InvalidTaskError("it is no message of a task"), Reason.MALFORMED):
+            self._untaken.hidden(super().on_unknown_message)(body, message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Reject the message of a task that is not registered, and log it without what may be sensitive."""
-        self._untaken.hidden(super().on_unknown_task)(body, message, exc)
+        if self.is_kept(message, NotRegistered(*exc.args), Reason.UNKNOWN_TASK):
+            self._untaken.hidden(super().on_unknown_task)(body, message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Reject a malformed message, and log it without what may be sensitive."""
-        self._untaken.hidden(super().on_invalid_task)(body, message, exc)
+        if self.is_kept(message, exc, Reason.MALFORMED):
+            self._untaken.hidden(super().on_invalid_task)(body, message, exc)
+
+    def is_kept(self, message: Any, error: Exception, reason: Reason) -> bool:
+        """Keep a message as a dead letter, where the settings say so, and tell whether it may be given up.
+
+        Where it could not be kept, it stays unacknowledged, and is not counted among the messages that this worker may
+        have at a time.
+
+        Args:
+            message: The message.
+            error: Why it cannot be run.
+            reason: Why it is given up.
+        """
+        if keep(self.app, message, error, reason):
+            return True
+        forget(message)
+        self.qos.increment_eventually()
+        return False
 
     @property
     def _untaken(self) -> UntakenMessages:
@@ -264,18 +288,21 @@ class GreenConsumer(ReliableConsumer):
         # ones any more. Here they are; and with RabbitMQ it does so from greenlets that may not read from a connection.
         set_default(conf, "worker_enable_prefetch_count_reduction", False)
         self._settling = threading.BoundedSemaphore(most_connections())
+        self._settles_together = pool_name(type(self.pool)) == "gevent"
         if settles_at_once(self):
             unacked_messages.enable()
 
     def call_soon_ack(self, p: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge or reject a message, when there is a connection to do it by: Redis needs one for each greenlet.
+        """Acknowledge or reject a message.
+
+        Those that put one back wait for a connection, as each needs one in Redis. So do all of them under eventlet.
 
         Args:
             p: Does it.
-            args: Its positional arguments.
+            args: Its positional arguments: a logger, errors, and for a rejection whether to put the message back.
             kwargs: Its keyword arguments.
         """
-        with self._settling:
+        with self._settling if not self._settles_together or args[2:3] == (True,) else nullcontext():
             return super().call_soon_ack(p, *args, **kwargs)
 
     def receive(self, *args: Any) -> None:

@@ -4,15 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import Terminated
+from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.worker.request import TERM_SIGNAME, Request
 
+from pico_celery_core.errors import HandlerArgumentsError
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.backends import compare_backends
 from pico_celery_worker.consumer.unacked import unacked_messages
+from pico_celery_worker.dead_letters.keeping import keep
+from pico_celery_worker.dead_letters.letter import Reason
 from pico_celery_worker.pools import in_cold_shutdown
 from pico_celery_worker.pools.job import raised
 from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
+
+# What ends an execution and not the task, or leaves no message to keep.
+_NO_END = (Ignore, Reject, Retry, Terminated, MemoryError)
 
 
 class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
@@ -39,9 +46,14 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
     worker runs, or has ended, is settled in `unacked.py`.
     """
 
+    _content_type: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._signal = signals.signum(TERM_SIGNAME)
+        if self._content_type and unacked_messages.is_enabled:
+            # A greenlet of this process runs the task: it need not decode the message again.
+            self._body, self._content_type, self._content_encoding = self._message.payload, None, None
         if not self.ignore_result:
             app: Any = self.app
             compare_backends(app, self.name, self.request_dict)
@@ -91,10 +103,40 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         unacked_messages.settle(self, requeue, lambda: super(AsyncRequest, self).reject(requeue))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """Give back the message of a task that began too late to be cancelled with the others, and was killed."""
+        """Give back the message of a task that began too late to be cancelled with the others, and was killed.
+
+        Keep that of one that has failed for good as a dead letter, before it is acknowledged.
+        """
         if isinstance(raised(exc_info), Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
+        else:
+            self._keep(raised(exc_info), str(exc_info.traceback))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Keep the message of a task whose process was killed at its time limit, where that is its end."""
+        if not soft:
+            self._keep(TimeLimitExceeded(timeout), "")
+        super().on_timeout(soft, timeout)
+
+    def _keep(self, error: BaseException, traceback: str) -> None:
+        if isinstance(error, HandlerArgumentsError):
+            reason = Reason.ARGUMENTS
+        elif not isinstance(error, Exception) or isinstance(error, _NO_END) or self._is_given_back(error):
+            return
+        else:
+            reason = Reason.FAILURE
+        app: Any = self.app
+        if not keep(app, self.message, error, reason, traceback):
+            self.acknowledged = True  # so that it is not, and stays with the broker
+
+    def _is_given_back(self, error: Exception) -> bool:
+        """Tell whether Celery has the message of a task that has failed delivered again."""
+        task: Any = self.task
+        if not task.acks_late:
+            return False
+        is_lost = isinstance(error, WorkerLostError) and task.reject_on_worker_lost
+        return bool(is_lost or (isinstance(error, TimeLimitExceeded) and not task.acks_on_timeout))
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request, as in replies to `celery inspect`.

@@ -14,9 +14,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from celery import Celery, states
@@ -29,7 +28,14 @@ from gevent import Timeout
 from greenlet import getcurrent
 from kombu.exceptions import EncodeError
 
-from pico_celery_worker.consumer.descriptors import most_connections
+from pico_celery_worker.consumer.attempts import (
+    GLANCE,
+    LONGEST_DELAY,
+    attempt,
+    attempt_with_connection,
+    is_attempt,
+)
+from pico_celery_worker.consumer.redis_results import StoresTogether, can_store_together
 from pico_celery_worker.loop.log_fields import log_fields
 from pico_celery_worker.pools import in_cold_shutdown
 
@@ -39,11 +45,7 @@ logger = logging.getLogger(__name__)
 # fault is taken for the result's: that it is too large, for instance.
 _REFUSALS: Final = 3
 
-# For how long a state that is not final may keep a task from going on, where all connections are in use, in seconds.
-_LONGEST_DELAY: Final = 5.0
-
-# How often the end of the worker is looked for, and that a result still waits is logged, in seconds.
-_GLANCE: Final = 0.5
+# How often it is logged that a result still waits, in seconds.
 _REMINDER: Final = 60.0
 
 # Up to here redis-py shows the beginning of a command.
@@ -51,9 +53,6 @@ _REDIS_COMMAND: Final = "of pipeline caused error: "
 
 # After so many the pause before an attempt is not doubled any more: it is the longest by then.
 _MOST_DOUBLINGS: Final = 20
-
-# Whether one attempt is being made, after which nothing is to be tried again by Celery itself.
-_attempting: ContextVar[bool] = ContextVar("attempting", default=False)
 
 _AT_MOST_ONCE_MORE: Final = {"max_retries": 1, "interval_start": 0}
 
@@ -70,7 +69,8 @@ def outlast_refusals(app: Celery) -> None:
     if not isinstance(backend, _Outlasting):
         # Celery has classes looked up by their names, of which clients ask.
         names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "url_of_app": backend.url}
-        kind = type(kind.__name__, (_Outlasting, kind), names)
+        together = (StoresTogether,) if can_store_together(kind) else ()
+        kind = type(kind.__name__, (_Outlasting, *together, kind), names)
         vars(app)["backend_cls"] = kind
     # One that was made before, for instance by an application that has sent something, would remain.
     # tests/unit/worker/consumer/test_results.py holds Celery to these names.
@@ -99,12 +99,12 @@ class _Outlasting:
     def retry_policy(self) -> Any:
         """What Celery's backends for Redis and RPC do when a connection is lost."""
         backend: Any = super()
-        return {**backend.retry_policy, **_AT_MOST_ONCE_MORE} if _attempting.get() else backend.retry_policy
+        return {**backend.retry_policy, **_AT_MOST_ONCE_MORE} if is_attempt() else backend.retry_policy
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Tell whether Celery itself is to try something again."""
         backend: Any = super()
-        return not _attempting.get() and bool(backend.exception_safe_to_retry(exc))
+        return not is_attempt() and bool(backend.exception_safe_to_retry(exc))
 
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
@@ -128,9 +128,9 @@ class _Outlasting:
         store = functools.partial(backend.store_result, task_id, result, state, traceback, request, **kwargs)
         if state in states.READY_STATES:
             probe = functools.partial(backend.store_result, task_id, None, states.STARTED, request=request)
-            return self._persist(f"The result of task {task_id}", store, probe)
+            return self._persist(f"The result of task {task_id}", store, self._attempt, probe)
         try:
-            with _one_attempt(_LONGEST_DELAY):
+            with self._attempt(LONGEST_DELAY):
                 return store()
         except EncodeError:
             raise
@@ -146,12 +146,17 @@ class _Outlasting:
         if not isinstance(self, RedisBackend):
             return note()
         passing = (*self.connection_errors, *self.channel_errors)
-        return self._persist(f"Task {request.id}'s part of its chord", note, passing=passing)
+        return self._persist(f"Task {request.id}'s part of its chord", note, attempt_with_connection, passing=passing)
+
+    def _attempt(self, longest: float = math.inf) -> AbstractContextManager[None]:
+        # Those that are stored together need one connection, and wait for no other.
+        return attempt() if isinstance(self, StoresTogether) else attempt_with_connection(longest)
 
     def _persist(
         self,
         what: str,
         store: functools.partial[Any],
+        enter: Callable[[], AbstractContextManager[None]],
         probe: Callable[[], object] | None = None,
         passing: tuple[type[Exception], ...] = (Exception,),
     ) -> Any:
@@ -160,17 +165,18 @@ class _Outlasting:
         Args:
             what: What, for the log.
             store: Stores it: a method of the backend with its arguments.
+            enter: Begins an attempt.
             probe: Stores something else of the same task, by which one sees whose fault it is.
             passing: The errors after which to try again.
         """
         refusals = 0
         reminder = 0.0
         refusal: Exception | None = None
-        for attempt in itertools.count(1):
+        for number in itertools.count(1):
             try:
                 if refusal is not None:
-                    self._wait(attempt, refusal)
-                with _one_attempt():
+                    self._wait(number, refusal)
+                with enter():
                     if probe is not None and refusal is not None:
                         before, refusals = refusals, 0
                         probe()
@@ -195,14 +201,14 @@ class _Outlasting:
                 refusal = error
         raise AssertionError("there is no last attempt")
 
-    def _wait(self, attempt: int, error: Exception) -> None:
+    def _wait(self, number: int, error: Exception) -> None:
         """Wait before the next attempt, for as long as the worker does not end."""
         try:
             self.on_backend_retryable_error(error)
         except Exception:
             logger.exception("The result backend cannot be prepared for another attempt")
         shortest, longest = self.base_sleep_between_retries_ms, self.max_sleep_between_retries_ms
-        pause = get_exponential_backoff_interval(shortest, min(attempt, _MOST_DOUBLINGS), longest, full_jitter=True)
+        pause = get_exponential_backoff_interval(shortest, min(number, _MOST_DOUBLINGS), longest, full_jitter=True)
         until = time.monotonic() + pause / 1000
         while True:
             if in_cold_shutdown():
@@ -211,7 +217,7 @@ class _Outlasting:
             left = until - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(left, _GLANCE))
+            time.sleep(min(left, GLANCE))
 
     def _leave_to_a_thread(self, store: functools.partial[Any], error: Exception) -> None:
         """Let a thread go on trying, as the consumer has messages to take."""
@@ -234,37 +240,6 @@ def _said(error: Exception) -> str:
     """Return what a backend says of itself, without the beginning of what it was to store."""
     driver = getattr(error, "orig", None) or error  # SQLAlchemy shows the parameters of a statement
     return f"{type(driver).__name__}: {str(driver).rpartition(_REDIS_COMMAND)[2]}"
-
-
-@functools.cache
-def _gate() -> threading.BoundedSemaphore:
-    # Made when it is first needed: by then the worker's greenlets have patched what it consists of.
-    return threading.BoundedSemaphore(most_connections())
-
-
-@contextmanager
-def _one_attempt(longest: float = math.inf) -> Generator[None]:
-    """Wait for a connection, and keep Celery from trying again by itself.
-
-    Args:
-        longest: How long to wait, in seconds.
-
-    Raises:
-        TimeoutError: If that is not enough, or the worker ends.
-    """
-    if _attempting.get():
-        yield  # a part of what has a connection
-        return
-    gate, until = _gate(), time.monotonic() + longest
-    while not gate.acquire(timeout=min(longest, _GLANCE)):
-        if in_cold_shutdown() or time.monotonic() > until:
-            raise TimeoutError("All connections to the result backend are in use.")
-    token = _attempting.set(True)
-    try:
-        yield
-    finally:
-        _attempting.reset(token)
-        gate.release()
 
 
 def _is_consumer() -> bool:

@@ -23,6 +23,7 @@ from pico_celery_core.errors import MessageTooLargeError
 from pico_celery_core.message_size import check_size, max_message_size
 from pico_celery_worker.consumer.failures import forget, is_messages, leave
 from pico_celery_worker.consumer.masking import UntakenMessages
+from pico_celery_worker.dead_letters.letter import Reason
 from pico_celery_worker.loop.log_fields import log_fields
 
 logger = logging.getLogger(__name__)
@@ -238,6 +239,8 @@ def _reject(_body: Any, message: Any, error: Exception, consumer: Any) -> None:
         exc_info=error,
         extra=log_fields("message-rejected"),
     )
+    if not consumer.is_kept(message, error, Reason.MALFORMED):
+        return
     forget(message)
     if not message.acknowledged:
         message.reject_log_error(logger, consumer.connection_errors)

@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar
 
 from celery import Celery
 from pico_ioc import PicoContainer
@@ -19,6 +19,7 @@ from pico_celery_worker.loop import close_runner, current_runner
 from pico_celery_worker.loop.base import cancel_all
 from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
+from pico_celery_worker.testing.deliveries import Interruption
 from pico_celery_worker.testing.execution import InProcessPool, Results
 
 _P = ParamSpec("_P")
@@ -60,8 +61,13 @@ class TaskRunner:
     Args:
         container: A container with handlers, and `pico_celery` among its modules.
         timeout: How long `run`, `join` and the end wait for tasks, in seconds.
+        deliveries: "twice" to deliver each message again, with the same id, when it has been executed. `run` may return
+            before that: the end of the runner waits for it.
+        interrupt_at: In the first of two deliveries, the handler is cancelled where it waits for so many times, counted
+            from 1, as when a worker stops. One that waits less often comes to its end.
 
     Raises:
+        ValueError: If `deliveries` is neither, or `interrupt_at` is given without "twice".
         ContainerClosedError: If the container was closed, as by an earlier runner.
         DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated, as a worker says too.
         TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
@@ -80,7 +86,16 @@ class TaskRunner:
         'ada@shop.example would get: Order 7 is confirmed.'
     """
 
-    def __init__(self, container: PicoContainer, *, timeout: float = 10) -> None:
+    def __init__(
+        self,
+        container: PicoContainer,
+        *,
+        timeout: float = 10,
+        deliveries: Literal["once", "twice"] = "once",
+        interrupt_at: int | None = None,
+    ) -> None:
+        if deliveries not in ("once", "twice") or (interrupt_at is not None and deliveries == "once"):
+            raise ValueError('deliveries is "once" or "twice", and only with "twice" there is something to interrupt')
         self._container = container
         self._timeout = timeout
         self._app: Celery = container.get(Celery)
@@ -88,8 +103,14 @@ class TaskRunner:
         self._app.finalize()
         for executor in self._runtime.executors:
             refuse_unresolved(executor.handler)
-        self._pool = InProcessPool(self._app)
+        self._pool = InProcessPool(self._app, is_delivered_twice=deliveries == "twice")
+        self._interruption = Interruption(interrupt_at) if interrupt_at is not None else None
         self._restore: Callable[[], None] | None = None
+
+    @property
+    def interrupted(self) -> Sequence[str]:
+        """Where handlers were cancelled because of `interrupt_at`: task, file and line."""
+        return () if self._interruption is None else tuple(self._interruption.places)
 
     @property
     def app(self) -> Celery:
@@ -125,7 +146,7 @@ class TaskRunner:
             **kwargs: The task's keyword arguments.
 
         Returns:
-            What the handler returns, as a result backend returns it.
+            What the handler returns, as its annotation declares it, or else as a result backend returns it.
 
         Raises:
             celery.exceptions.TimeoutError: If it takes longer than the runner's `timeout`.
@@ -136,18 +157,34 @@ class TaskRunner:
         if spec is None:
             hint = "Give it a method of a component's class, such as OrderTasks.confirm."
             raise DeclarationError("TaskRunner.run()", handler.__qualname__, "it is not a @task method", hint)
-        result: Any = self._app.send_task(spec.name, args, kwargs)
-        if getattr(self._app.tasks.get(spec.name), "ignore_result", False):
+        known = self._app.tasks.get(spec.name)
+        values = getattr(known, "values", None)
+        sent_args, sent_kwargs = values.sent(args, kwargs) if values else (args, kwargs)
+        result: Any = self._app.send_task(spec.name, sent_args, sent_kwargs)
+        if getattr(known, "ignore_result", False):
             self.join()
             result.ignored = True  # there is nothing to wait for
-        value: _R = result.get(timeout=self._timeout)
-        return value
+        value: Any = result.get(timeout=self._timeout)
+        return values.revived(value) if values and not result.ignored else value  # type: ignore[no-any-return]
 
     async def arun(
         self, handler: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs
     ) -> _R:
         """Do as `run` does, without blocking the event loop."""
         return await asyncio.to_thread(lambda: self.run(handler, *args, **kwargs))
+
+    def deliver(self, message: Any) -> Any:
+        """Execute a message that a worker has received before, such as that of a dead letter.
+
+        Args:
+            message: A task's message, of Celery's second protocol: kombu's `Message`.
+
+        Returns:
+            Celery's `AsyncResult`.
+        """
+        self._pool.deliver(message)
+        result: Any = self._app.AsyncResult(message.headers["id"])
+        return result
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until every task has ended, those included that tasks have sent.
@@ -177,6 +214,8 @@ class TaskRunner:
             self._runtime.enforce_limits(soft=True, hard=True)  # as no pool does here
             for executor in self._runtime.executors:
                 loop_runner.run(executor.plan.prepare())
+                if self._interruption is not None:
+                    self._interruption.strike(executor)
         except BaseException as error:
             self._stop(error)
             raise

@@ -1,5 +1,8 @@
 """Messages taken from Redis in one step, so that none is lost between its queue and its reader.
 
+A script takes as many as there is room for. They are given out one by one, and count as delivered from the first
+moment: what is taken and not yet given out is kept alive with the rest, and goes back with it.
+
 kombu 5.7 has BRPOP take a message out of its queue, and notes then that it was delivered. Whoever dies in between, or
 whose connection breaks, takes the message along; so does a machine that is gone, for which Redis goes on waiting. Here
 a script does both at once, and Redis tells when it is worth asking again: its client-side caching (CLIENT TRACKING)
@@ -14,13 +17,20 @@ import functools
 import logging
 import math
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from json import JSONDecoder
 from queue import Empty
 from typing import Any, Final
 
+import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import safe_repr
-from kombu.utils.json import loads
+from kombu.utils.json import object_hook
+from kombu.utils.scheduling import priority_cycle, round_robin_cycle, sorted_cycle
+
+from pico_celery_worker.group_commit import MOST_BYTES, MOST_ITEMS, GroupCommit, counts
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +40,11 @@ _poller: Any = kombu_redis.MultiChannelPoller
 _qos: Any = kombu_redis.QoS
 _message: Any = virtual.Message
 _note: Any = virtual.QoS.append
-_loads: Any = loads
+_forget: Any = virtual.QoS.ack
 _safe_repr: Any = safe_repr
+
+# kombu's `loads` makes such a one for each message.
+_decode: Callable[[str], Any] = JSONDecoder(object_hook=object_hook).decode
 
 # How long to go without asking, in seconds: a connection that is dead shows when it is used, as with BRPOP's timeout.
 _LONGEST_WAIT: Final = 1.0
@@ -44,29 +57,57 @@ _LONGEST_SHOWN: Final = 1000
 # What kombu's poller calls the connection of announcements.
 _ANNOUNCEMENT: Final = "ANNOUNCEMENT"
 
-# KEYS: where kombu keeps what is delivered, its index by time, and the queues in the order to look into them.
-# ARGV: the time.
-# It returns which queue had a message, the message, and its delivery tag if it was kept. Empty queues are read once
-# more, for Redis announces changes only of keys that were read.
+# KEYS: where kombu keeps what is delivered, its index by time, and the queues: one priority after the other, and
+# of each the queues in the order to look into them.
+# ARGV: the time, how many queues there are of each priority, how many messages to take at most, after how many bytes to
+# take no more, and whether a queue that had a message has its next turn after the others.
+# It returns whether the queues are empty now, and of each message three things: its queue, itself, and its delivery tag
+# if it was kept. Empty queues are read once more, for Redis announces changes only of keys that were read.
 _TAKE: Final = """
-for i = 3, #KEYS do
-  local item = redis.call('RPOP', KEYS[i])
-  if item then
-    local ok, message = pcall(cjson.decode, item)
-    local properties = ok and type(message) == 'table' and message.properties
-    local info = type(properties) == 'table' and properties.delivery_info
-    local tag = type(info) == 'table' and properties.delivery_tag
-    if type(tag) == 'string' and info.exchange and info.routing_key then
-      redis.call('ZADD', KEYS[2], ARGV[1], tag)
-      redis.call('HSET', KEYS[1], tag,
-        '[' .. item .. ',' .. cjson.encode(info.exchange) .. ',' .. cjson.encode(info.routing_key) .. ']')
-      return {i - 3, item, tag}
+local now, width, room, bytes, turns = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local answer = {0}
+
+local function reserve(item)
+  local ok, message = pcall(cjson.decode, item)
+  local properties = ok and type(message) == 'table' and message.properties
+  local info = type(properties) == 'table' and properties.delivery_info
+  local tag = type(info) == 'table' and properties.delivery_tag
+  if type(tag) ~= 'string' or not info.exchange or not info.routing_key then return false end
+  redis.call('ZADD', KEYS[2], now, tag)
+  redis.call('HSET', KEYS[1], tag,
+    '[' .. item .. ',' .. cjson.encode(info.exchange) .. ',' .. cjson.encode(info.routing_key) .. ']')
+  -- What else is to be looked up or counted for each message that is taken belongs here.
+  return tag
+end
+
+local order = {}
+for queue = 1, width do order[queue] = queue end
+for first = 2, #KEYS - width, width do
+  local full = {unpack(order)}
+  while full[1] and room > 0 and bytes > 0 do
+    local queue = full[1]
+    local item = redis.call('RPOP', KEYS[first + queue])
+    if not item then
+      table.remove(full, 1)
+    else
+      answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = queue, item, reserve(item)
+      room, bytes = room - 1, bytes - #item
+      if turns == '1' and width > 1 then
+        table.remove(full, 1)
+        full[#full + 1] = queue
+        for place, other in ipairs(order) do
+          if other == queue then table.remove(order, place) break end
+        end
+        order[width] = queue
+      end
     end
-    return {i - 3, item}
   end
 end
-redis.call('EXISTS', unpack(KEYS, 3))
-return false
+if room > 0 and bytes > 0 then
+  redis.call('EXISTS', unpack(KEYS, 3))
+  answer[1] = 1
+end
+return answer
 """
 
 # The times of requests to which no answer has come: a message with one of these is reserved for nobody.
@@ -101,7 +142,15 @@ class _Poller(_poller):  # type: ignore[misc]
     an acknowledgement, after which more may be taken, is noticed soon. No socket tells of it.
     """
 
+    takes_many = False
+    """Whether messages are asked for one by one, so that some may be taken before; not told of when each is there."""
+
     def get(self, callback: Any, timeout: float | None = None) -> Any:
+        self.takes_many = True
+        for channel in self._channels:
+            if channel.taken:
+                channel.deliver_taken()
+                return None
         end = time.monotonic() + (math.inf if timeout is None else timeout)
         while (left := end - time.monotonic()) > 0 and not self._may_take():
             if self.poller.poll(min(left, _POLL_INTERVAL)):
@@ -121,6 +170,35 @@ class _Poller(_poller):  # type: ignore[misc]
 
 class _ReservingQoS(_qos):  # type: ignore[misc]
     """kombu's account of what is delivered, which the script has kept already."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._removals: GroupCommit[str, None] = GroupCommit("settle", self._remove, (TimeoutError, redis.TimeoutError))
+
+    @property
+    def room(self) -> int:
+        """How many messages may be taken at once."""
+        if "can_consume" in vars(self):
+            return 1  # Celery has its `worker_disable_prefetch` look for a free slot each time
+        left = self.can_consume_max_estimate()
+        return MOST_ITEMS if left is None else max(1, min(left, MOST_ITEMS))
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, together with those that others acknowledge or reject."""
+        self._removals.submit(delivery_tag)
+        _forget(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Reject a message: put it back, or remove it together with those that others acknowledge or reject."""
+        if requeue:
+            super().reject(delivery_tag, requeue=True)
+        else:
+            self.ack(delivery_tag)
+
+    def _remove(self, delivery_tags: Sequence[str]) -> list[None]:
+        with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.zrem(self.unacked_index_key, *delivery_tags).hdel(self.unacked_key, *delivery_tags).execute()
+        return [None] * len(delivery_tags)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag == self.channel.reserved:
@@ -162,7 +240,10 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._unkept: set[str] = set()
         self._request: Any = None  # the connection by which there was asked
         self._requested_at = 0.0
-        self._request_keys: list[tuple[str, str]] = []  # key and queue
+        self._requested_queues: list[str] = []
+        self._is_closing = False
+        self.taken: deque[tuple[str, bytes, bytes]] = deque()
+        """The messages that were taken and not yet given out, each with its queue and its delivery tag."""
         self._waits_until = 0.0
         self._changed = False
         self._tracked_socket: Any = None
@@ -170,6 +251,9 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._reserves = self.ack_emulation
         self.handlers[_ANNOUNCEMENT] = self._read_announcements
+        # Under another strategy of the user's own, a queue's turn may depend on each message before.
+        self._may_take_many = type(self._queue_cycle) in (priority_cycle, round_robin_cycle, sorted_cycle)
+        self._takes_turns = type(self._queue_cycle) is round_robin_cycle
 
     @property
     def _in_poll(self) -> Any:
@@ -205,6 +289,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the channel."""
+        self._is_closing = True
         self._waits_until = 0.0  # or kombu waits for an answer that does not come
         super().close()
 
@@ -230,24 +315,24 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()  # by which kombu notices that no answer comes
         self._changed = False
-        self._request_keys = [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
+        self._requested_queues = queues
         self._requested_at = time.time()
         _inflight_requests.add(self._requested_at)
-        prefix = self.global_keyprefix
-        keys = [
-            prefix + key for key in (self.unacked_key, self.unacked_index_key, *(key for key, _ in self._request_keys))
-        ]
-        connection.send_command("EVAL", _TAKE, len(keys), *keys, repr(self._requested_at))
+        waiting = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
+        keys = [self.global_keyprefix + key for key in (self.unacked_key, self.unacked_index_key, *waiting)]
+        room = self.qos.room if self._may_take_many and self.connection.cycle.takes_many else 1
+        limits = (len(queues), room, MOST_BYTES, int(self._takes_turns))
+        connection.send_command("EVAL", _TAKE, len(keys), *keys, repr(self._requested_at), *limits)
 
     def _brpop_read(self, **options: Any) -> bool:
-        if not self._request_keys:
+        if not self._requested_queues:
             done: bool = super()._brpop_read(**options)
             return done
-        asked, self._request_keys = self._request_keys, []
+        queues, self._requested_queues = self._requested_queues, []
         connection = self.client.connection
         try:
             try:
-                taken = self.client.parse_response(connection, "EVAL", **options)
+                are_empty, *answer = self.client.parse_response(connection, "EVAL", **options)
             except self.connection_errors:
                 connection.disconnect()
                 raise
@@ -256,15 +341,38 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             self._in_poll = None
             self._brpop_sent_at = None
             self._flush_brpop_reauth()
-        if not taken:
-            if not self._changed:
-                self._waits_until = time.monotonic() + _LONGEST_WAIT
+        if are_empty and not self._changed:
+            self._waits_until = time.monotonic() + _LONGEST_WAIT
+        taken = [*zip(*[iter(answer)] * 3, strict=True)]
+        if taken:
+            counts["take"].add(len(taken))
+        for number, item, tag in taken:
+            queue = queues[number - 1]
+            self._queue_cycle.rotate(queue)
+            if tag is None:
+                self._accept(queue, item)
+            elif self._is_still_reserved(tag):
+                self.taken.append((queue, item, tag))
+                _note(self.qos, None, tag.decode())
+        if not self.taken:
             raise Empty
-        index, item, *tag = taken
-        if tag and not self._is_still_reserved(tag[0]):
-            raise Empty
-        self._accept(asked[index][1], item, *tag)
+        if not self._is_closing:
+            self.deliver_taken()
         return True
+
+    def deliver_taken(self) -> None:
+        """Give out the next of the messages that were taken."""
+        self._accept(*self.taken.popleft())
+
+    def _basic_cancel(self, consumer_tag: str) -> None:
+        """Cancel a consumer, and put back what was taken for it and not yet given out."""
+        super()._basic_cancel(consumer_tag)
+        active = {*self.active_queues}
+        left = [tag.decode() for queue, _, tag in self.taken if queue not in active]
+        self.taken = deque(taken for taken in self.taken if taken[0] in active)
+        for tag in reversed(left):  # the next to be taken is put back last
+            self.qos.restore_by_tag(tag)
+            _forget(self.qos, tag)
 
     def _is_still_reserved(self, tag: bytes) -> bool:
         """Tell whether a message was given to nobody else, because its answer waited here for too long to be read."""
@@ -277,7 +385,6 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             return True
 
     def _accept(self, queue: str, item: bytes, tag: bytes | None = None) -> None:
-        self._queue_cycle.rotate(queue)
         self.reserved = tag.decode() if tag is not None else None
         try:
             self.connection._deliver(_envelope(item), queue)  # noqa: SLF001
@@ -356,7 +463,7 @@ def _envelope(item: bytes) -> Any:
         _NoMessageError: If it is not what kombu would put around one.
     """
     try:
-        message = _loads(item.decode())
+        message = _decode(item.decode())
         properties = message["properties"]
         info, tag = properties["delivery_info"], properties["delivery_tag"]
         if isinstance(tag, str) and "exchange" in info and "routing_key" in info:

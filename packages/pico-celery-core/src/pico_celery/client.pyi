@@ -1,0 +1,6 @@
+from pico_celery_client import CeleryClient as CeleryClient
+from pico_celery_client import celery as celery
+from pico_celery_core.legacy import PICO_CELERY_METHOD_META as PICO_CELERY_METHOD_META
+from pico_celery_core.legacy import PICO_CELERY_SENDER_META as PICO_CELERY_SENDER_META
+from pico_celery_core.legacy import CeleryClientInterceptor as CeleryClientInterceptor
+from pico_celery_core.legacy import send_task as send_task

@@ -1,0 +1,1 @@
+from pico_celery_core import CelerySettings as CelerySettings

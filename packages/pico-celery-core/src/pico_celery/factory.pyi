@@ -1,0 +1,2 @@
+from pico_celery_core import CelerySettings as CelerySettings
+from pico_celery_core.legacy import CeleryFactory as CeleryFactory
