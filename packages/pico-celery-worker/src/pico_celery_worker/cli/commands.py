@@ -14,6 +14,7 @@ from pico_celery_worker.cli import rendering
 from pico_celery_worker.cli.checks import CODES, POOLS, Severity, check, expected_pool
 from pico_celery_worker.cli.context import inspected, style
 from pico_celery_worker.cli.dead_letters import dead
+from pico_celery_worker.cli.schedules import schedules_command
 
 
 @click.group()
@@ -22,6 +23,7 @@ def pico() -> None:
 
 
 pico.add_command(dead)
+pico.add_command(schedules_command)
 
 
 def _known_codes(_context: Any, _option: Any, codes: tuple[str, ...]) -> tuple[str, ...]:

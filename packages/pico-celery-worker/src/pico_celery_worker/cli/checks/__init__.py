@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pico_celery_core.contract.file import ContractEntry
-from pico_celery_worker.cli.checks import components, contracts, handlers, settings
+from pico_celery_worker.cli.checks import components, contracts, handlers, schedules, settings
 from pico_celery_worker.cli.checks.finding import CODES, Finding, Severity
 from pico_celery_worker.cli.checks.settings import POOLS
 from pico_celery_worker.cli.inspection import Inspection
@@ -32,6 +32,7 @@ def check(inspection: Inspection, pool: str = "", promises: Iterable[ContractEnt
         yield from contracts.check(inspection)
         yield from contracts.check_promises(inspection, promises)
         yield from handlers.check(inspection, pool or expected_pool(inspection.app.conf))
+        yield from schedules.check(inspection)
         yield from settings.check(inspection, pool or expected_pool(inspection.app.conf))
 
     return sorted(found(), key=lambda finding: list(Severity).index(finding.severity))
