@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pico_ioc import PicoContainer
+
     from pico_celery_worker.testing import TaskRunner
 
 
@@ -26,3 +28,11 @@ def task_runner() -> "Iterator[Callable[..., TaskRunner]]":
             return runners.enter_context(TaskRunner(*args, **options))
 
         yield start
+
+
+@pytest.fixture
+def assert_redeliverable() -> "Callable[[Callable[[Callable[[PicoContainer], TaskRunner]], object]], None]":
+    """Assert that tasks bear being run twice: `pico_celery.testing.assert_redeliverable`."""
+    from pico_celery_worker.testing import assert_redeliverable  # noqa: PLC0415  # as above
+
+    return assert_redeliverable

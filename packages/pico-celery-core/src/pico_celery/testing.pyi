@@ -4,4 +4,5 @@ from pico_celery_client.testing import RecordingCelery as RecordingCelery
 from pico_celery_worker.testing import OpenTaskScope as OpenTaskScope
 from pico_celery_worker.testing import TaskRunner as TaskRunner
 from pico_celery_worker.testing import TasksStillRunError as TasksStillRunError
+from pico_celery_worker.testing import assert_redeliverable as assert_redeliverable
 from pico_celery_worker.testing import task_scope as task_scope

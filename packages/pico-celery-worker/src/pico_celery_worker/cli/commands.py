@@ -67,6 +67,14 @@ def tasks_command(context: CLIContext, as_json: bool) -> None:
     type=click.File(encoding="utf-8"),
     help="Check against this contract of a client too; may be repeated.",
 )
+@click.option("--queues", is_flag=True, help="Check the messages too that wait in the queues, without taking them.")
+@click.option(
+    "--queue-limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Read no more messages of each queue in RabbitMQ, which counts that as a delivery.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check_command(
@@ -76,12 +84,15 @@ def check_command(
     strict: bool,
     ignore: tuple[str, ...],
     contracts: tuple[TextIO, ...],
+    queues: bool,
+    queue_limit: int,
     as_json: bool,
 ) -> None:
     """Report what is wrong or risky. Exits with 1 on errors."""
     inspection = inspected(context.app)
     promises = [stub for file in contracts for stub in _read(file)]
-    findings = [finding for finding in check(inspection, pool or "", promises) if finding.code not in ignore]
+    limit = queue_limit if queues else 0
+    findings = [finding for finding in check(inspection, pool or "", promises, limit) if finding.code not in ignore]
     pool = pool or expected_pool(inspection.app.conf)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)

@@ -33,9 +33,15 @@ def keeps_letters(app: Celery) -> bool:
     return _driver(app.connection_for_write()) in ("redis", "amqp")
 
 
-def connected(app: Celery) -> Any:
-    """Return a new connection to an app's broker, by which each message that is sent is confirmed."""
-    connection: Any = with_reliable_transport(app.connection_for_write(transport_options={"confirm_publish": True}))
+def connected(app: Celery, *, reads: bool = False) -> Any:
+    """Return a new connection to an app's broker, by which each message that is sent is confirmed.
+
+    Args:
+        app: The app.
+        reads: Whether it is the broker from which workers read, where that is another.
+    """
+    connect = app.connection_for_read if reads else app.connection_for_write
+    connection: Any = with_reliable_transport(connect(transport_options={"confirm_publish": True}))
     connection.connect()
     return connection
 

@@ -19,6 +19,7 @@ from kombu.utils.imports import symbol_by_name
 
 from pico_celery_core.suggestions import near_miss
 from pico_celery_core.testing.memory import MemoryBackend
+from pico_celery_worker.consumer.unacked import was_redelivered
 
 # Part of kombu has types, and these have not.
 _accepted: Any = prepare_accept_content
@@ -35,9 +36,11 @@ class InProcessPool:
 
     Args:
         app: The app whose tasks are executed.
+        is_delivered_twice: Whether each message is delivered again when it has been executed.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, is_delivered_twice: bool = False) -> None:
+        self._is_delivered_twice = is_delivered_twice
         self._app = app
         self._accept = _accepted(app.conf.accept_content)
         self._running: dict[threading.Thread, str] = {}
@@ -84,6 +87,9 @@ class InProcessPool:
         self._app.set_current()
         try:
             self._execute(message)
+            if self._is_delivered_twice and not was_redelivered(message):
+                message.delivery_info["redelivered"] = True
+                self._execute(message)
         except Exception as error:
             logger.exception("Executing the message of task %s failed", message.headers["task"])
             self._fail(message, error)
@@ -118,6 +124,8 @@ class InProcessPool:
             logger.info("Task %s[%s] has expired", name, request.id)
         except asyncio.CancelledError:
             state.task_ready(request)
+            if self._is_delivered_twice and not was_redelivered(message):
+                return  # it ends with its second delivery
             self._app.backend.mark_as_revoked(request.id, "terminated")
 
     def _reject(self, message: Message, _logger: Any, _errors: Any, requeue: bool) -> None:

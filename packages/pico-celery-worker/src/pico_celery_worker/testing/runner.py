@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar
 
 from celery import Celery
 from pico_ioc import PicoContainer
@@ -19,6 +19,7 @@ from pico_celery_worker.loop import close_runner, current_runner
 from pico_celery_worker.loop.base import cancel_all
 from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
+from pico_celery_worker.testing.deliveries import Interruption
 from pico_celery_worker.testing.execution import InProcessPool, Results
 
 _P = ParamSpec("_P")
@@ -60,8 +61,13 @@ class TaskRunner:
     Args:
         container: A container with handlers, and `pico_celery` among its modules.
         timeout: How long `run`, `join` and the end wait for tasks, in seconds.
+        deliveries: "twice" to deliver each message again, with the same id, when it has been executed. `run` may return
+            before that: the end of the runner waits for it.
+        interrupt_at: In the first of two deliveries, the handler is cancelled where it waits for so many times, counted
+            from 1, as when a worker stops. One that waits less often comes to its end.
 
     Raises:
+        ValueError: If `deliveries` is neither, or `interrupt_at` is given without "twice".
         ContainerClosedError: If the container was closed, as by an earlier runner.
         DeclarationError: If an annotation of a handler with `pydantic=True` cannot be evaluated, as a worker says too.
         TasksStillRunError: At the end, if tasks have not ended in time. They are cancelled.
@@ -80,7 +86,16 @@ class TaskRunner:
         'ada@shop.example would get: Order 7 is confirmed.'
     """
 
-    def __init__(self, container: PicoContainer, *, timeout: float = 10) -> None:
+    def __init__(
+        self,
+        container: PicoContainer,
+        *,
+        timeout: float = 10,
+        deliveries: Literal["once", "twice"] = "once",
+        interrupt_at: int | None = None,
+    ) -> None:
+        if deliveries not in ("once", "twice") or (interrupt_at is not None and deliveries == "once"):
+            raise ValueError('deliveries is "once" or "twice", and only with "twice" there is something to interrupt')
         self._container = container
         self._timeout = timeout
         self._app: Celery = container.get(Celery)
@@ -88,8 +103,14 @@ class TaskRunner:
         self._app.finalize()
         for executor in self._runtime.executors:
             refuse_unresolved(executor.handler)
-        self._pool = InProcessPool(self._app)
+        self._pool = InProcessPool(self._app, is_delivered_twice=deliveries == "twice")
+        self._interruption = Interruption(interrupt_at) if interrupt_at is not None else None
         self._restore: Callable[[], None] | None = None
+
+    @property
+    def interrupted(self) -> Sequence[str]:
+        """Where handlers were cancelled because of `interrupt_at`: task, file and line."""
+        return () if self._interruption is None else tuple(self._interruption.places)
 
     @property
     def app(self) -> Celery:
@@ -177,6 +198,8 @@ class TaskRunner:
             self._runtime.enforce_limits(soft=True, hard=True)  # as no pool does here
             for executor in self._runtime.executors:
                 loop_runner.run(executor.plan.prepare())
+                if self._interruption is not None:
+                    self._interruption.strike(executor)
         except BaseException as error:
             self._stop(error)
             raise

@@ -32,7 +32,9 @@ CODES: Final = frozenset(
         "time-limit",
         "undeclared-component",
         "unreached-singleton",
+        "unread-queue",
         "unread-setting",
+        "waiting-message",
     }
 )
 """What findings there are, by their codes; docs/reference/command-line.md says what each is about."""
