@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from unittest import SkipTest
@@ -27,7 +28,9 @@ import pico_celery
 from pico_celery_worker.loop import close_runner
 
 ROOT = Path(__file__).parents[1]
-PATHS = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+# The tutorial has files, which tests/test_tutorial.py runs.
+DOCS = [path for path in sorted(ROOT.glob("docs/**/*.md")) if path.parent.name != "tutorial"]
+PATHS = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *DOCS]
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
 
 
@@ -78,6 +81,8 @@ def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Make a page's module one that the container can look through, and give the client's page a worker."""
     page: Page = request.param
     monkeypatch.setitem(sys.modules, page.module.__name__, page.module)
+    for name in ("services", "tasks", "client"):  # the pages have an application `shop`: it is the quickstart
+        monkeypatch.setitem(sys.modules, f"shop.{name}", import_module(f"examples.quickstart.{name}"))
     with ExitStack() as stack:
         # A receiver of this signal keeps Celery from setting up the logging of this process, for good.
         signals.setup_logging.connect(_leave_logging_alone)

@@ -63,6 +63,7 @@ PUBLIC = {
         "DeadLetters",
         "PicoTaskRegistrar",
         "TaskContext",
+        "TaskLogFilter",
         "run_blocking",
     ],
 }

@@ -1,4 +1,4 @@
-"""A broker and a result backend in a folder, so that the demo needs no server."""
+"""A broker and a result backend in a folder, so that the examples need no server."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
+from celery.backends.filesystem import FilesystemBackend
 from kombu.transport import filesystem
 from kombu.utils.json import dumps
 
@@ -51,7 +52,7 @@ def _settings(folder: Path) -> dict[str, str]:
         "CELERY_BROKER_URL": "filesystem://localhost",
         "CELERY_BROKER_TRANSPORT": f"{__name__}:Transport",
         "CELERY_BROKER_TRANSPORT_OPTIONS": json.dumps(options),
-        "CELERY_BACKEND_URL": f"file://{folder / 'results'}",
+        "CELERY_BACKEND_URL": f"{__name__}.Results+file://{folder / 'results'}",
         # Commands such as `celery inspect` would go through the folder, too, and slow the worker's start.
         "CELERY_WORKER_ENABLE_REMOTE_CONTROL": "false",
     }
@@ -69,6 +70,18 @@ class Channel(filesystem.Channel):
         draft.write_text(dumps(payload))
         # Messages are read in the order of their names, and the queue is what stands behind the first dot.
         draft.rename(Path(self.data_folder_out, f"{time.monotonic_ns():020}_{draft.stem}.{queue}.msg"))
+
+
+class Results(FilesystemBackend):  # type: ignore[misc]  # Celery has no types
+    """Celery's backend of files, but a result is complete when it becomes visible.
+
+    Celery 5.7 empties a result's file before it writes to it: who reads meanwhile finds nothing that can be decoded.
+    """
+
+    def set(self, key: bytes, value: Any) -> None:
+        draft = key + f".{uuid4()}.draft".encode()
+        super().set(draft, value)
+        Path(os.fsdecode(self._filename(draft))).replace(os.fsdecode(self._filename(key)))
 
 
 class Transport(filesystem.Transport):

@@ -42,6 +42,10 @@ class Worker:
         """Wait until the worker takes messages."""
         await self._ready.wait()
 
+    async def ended(self) -> int:
+        """Wait for its end, and return its exit code."""
+        return await self._process.wait()
+
     async def watch(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Await something that needs the worker; raise WorkerEndedError if the worker ends before it is done."""
         working, ending = asyncio.create_task(work), asyncio.create_task(self._process.wait())
@@ -72,12 +76,12 @@ class Worker:
 
 
 @asynccontextmanager
-async def run_worker() -> AsyncGenerator[Worker]:
+async def run_worker(command: str = COMMAND) -> AsyncGenerator[Worker]:
     """Start the worker, and stop it at the end of the block, however that ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        *COMMAND.split(),
+        *command.split(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

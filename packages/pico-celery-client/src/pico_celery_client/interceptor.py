@@ -19,6 +19,7 @@ from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
+from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_core.timeouts import Timeouts
 
 # Under this name a client holds the options that win over those of its stubs.
@@ -43,6 +44,7 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     def __init__(self, app: Celery) -> None:
         store_failures_in_full(app)
+        note_publishing_times()
         self._app = app
         self.result_class: Callable[[str], TaskResult[Any]] = functools.partial(TaskResult, app=app)
         self._warned: set[str] = set()

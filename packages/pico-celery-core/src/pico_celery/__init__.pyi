@@ -21,6 +21,7 @@ from pico_celery_worker import DeadLetter as DeadLetter
 from pico_celery_worker import DeadLetters as DeadLetters
 from pico_celery_worker import PicoTaskRegistrar as PicoTaskRegistrar
 from pico_celery_worker import TaskContext as TaskContext
+from pico_celery_worker import TaskLogFilter as TaskLogFilter
 from pico_celery_worker import run_blocking as run_blocking
 
 __version__: str

@@ -11,7 +11,9 @@ from pico_ioc import ComponentCreationError, PicoContainer, ProviderNotFoundErro
 from pico_celery_core.configuration import load_settings, unread_settings
 from pico_celery_core.errors import SettingsError
 from pico_celery_core.failures.backend import store_failures_in_full
+from pico_celery_core.http_endpoint import HttpEndpoint
 from pico_celery_core.message_size import max_message_size
+from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_core.settings import CelerySettings
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_core.transports import check_transports
@@ -82,11 +84,12 @@ class CeleryFactory:
         for unread in unread_settings(container):
             logger.warning("%s %s", unread.problem, unread.hint)
         with _shown_as_it_is():
-            for read in (Timeouts.read, max_message_size):  # which raise where a setting is wrong
+            for read in (Timeouts.read, max_message_size, HttpEndpoint.read):  # which raise where a setting is wrong
                 read(settings.as_celery())
             check_transports(settings.broker_url, settings.backend_url)
         app = Celery(APP_NAME)
         app.conf.update(settings.as_celery())
         store_failures_in_full(app)
+        note_publishing_times()
         logger.debug("Made the Celery app from %r", settings)
         return app

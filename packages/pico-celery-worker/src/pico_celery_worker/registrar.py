@@ -10,6 +10,7 @@ from pico_celery_core._pico_ioc import TASK_SCOPE
 from pico_celery_core.errors import DuplicateTaskError
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.metadata import handlers
+from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_worker.container.handlers import Handler, components_of, handlers_of
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
@@ -39,6 +40,7 @@ class PicoTaskRegistrar:
         self._container = container
         self._app = app
         store_failures_in_full(app)
+        note_publishing_times()
         container.scopes.register_scope(TASK_SCOPE)
 
     @configure  # type: ignore[untyped-decorator]

@@ -14,7 +14,7 @@ from celery.worker.consumer import Consumer
 from pico_ioc import PicoContainer, cleanup, component, configure
 
 from pico_celery import task
-from pico_celery.errors import ContainerClosedError
+from pico_celery.errors import ContainerClosedError, SettingsError
 from pico_celery_worker import loop
 from pico_celery_worker.consumer import defaults as connections
 from pico_celery_worker.consumer.consumer import GreenConsumer, ReliableConsumer
@@ -22,8 +22,10 @@ from pico_celery_worker.lifecycle import startup
 from pico_celery_worker.lifecycle import worker as lifecycle
 from pico_celery_worker.lifecycle.worker import POOLS, WorkerStep, attach
 from pico_celery_worker.loop import close_runner, current_runner
+from pico_celery_worker.observability.http import HttpServer
 from pico_celery_worker.pools.gevent import TaskPool
 from pico_celery_worker.tasks.runtime import Runtime
+from tests.servers import silent_server
 from tests.unit.worker.applications import application
 
 log: list[str] = []
@@ -132,6 +134,41 @@ def test_a_container_that_was_closed_is_refused_when_the_worker_is_made(make, ca
         worker.step()
     assert "The worker cannot start: The container of this worker was closed" in caplog.text
     assert log == ["made", "opened", "closed"]
+
+
+def test_what_is_asked_of_a_worker_is_answered_until_it_has_stopped(make, caplog, monkeypatch):
+    start = HttpServer.start
+
+    def start_where_it_is_free(server: HttpServer, host: str, _: int) -> Any:
+        return start(server, host, 0)
+
+    monkeypatch.setattr(HttpServer, "start", start_where_it_is_free)
+    worker = make(settings={"pico_http_port": 8080}, blueprint=SimpleNamespace(state=bootsteps.RUN))
+    step = worker.step()
+    with caplog.at_level(logging.INFO, "pico_celery_worker"):
+        step.start(worker)
+    assert step._server.health.has_singletons
+    assert "Serving /health/live, /health/ready, /metrics on 127.0.0.1" in caplog.text
+    step.stop(worker)
+    assert log == ["made", "opened", "closed"]
+
+
+def test_a_port_that_is_taken_stops_the_worker(make, caplog):
+    with silent_server() as port:
+        worker = make(settings={"pico_http_port": port})
+        step = worker.step()
+        with pytest.raises(SettingsError, match="pico_http_port"):
+            step.start(worker)
+    assert "The worker cannot start: The setting 'pico_http_port'" in caplog.text
+    assert "opened" not in log
+    assert loop._runner is None
+
+
+def test_nothing_is_served_with_the_prefork_pool(make, caplog):
+    worker = make("prefork", settings={"pico_http_port": 8080})
+    step = worker.step()
+    assert step._server is None
+    assert "Nothing is served on pico_http_port 8080" in caplog.text
 
 
 def test_without_a_limit_the_loop_is_not_watched(make):

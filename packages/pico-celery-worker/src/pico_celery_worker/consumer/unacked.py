@@ -25,6 +25,14 @@ logger = logging.getLogger(__name__)
 
 Identity: TypeAlias = tuple[Any, ...]
 
+ACKNOWLEDGED: Final = "acknowledged"
+REJECTED: Final = "rejected"
+REQUEUED: Final = "requeued"
+
+EXECUTED: Final = "executed"
+RUNNING: Final = "running"
+ENDED: Final = "ended"
+
 # For how long a broker may take to deliver again what was settled, in seconds.
 _LONGEST_MEMORY: Final = 600.0
 
@@ -105,6 +113,10 @@ class UnackedMessages:
         self.settled = Settled()
         self.is_enabled = False
         self.pending: dict[Identity, PendingSettlement] = {}
+        self.settlements: dict[str, int] = dict.fromkeys((ACKNOWLEDGED, REJECTED, REQUEUED), 0)
+        """How many messages of async tasks were settled, by how."""
+        self.redeliveries: dict[str, int] = dict.fromkeys((EXECUTED, RUNNING, ENDED), 0)
+        """How many messages of async tasks were delivered again, by what became of them."""
         self._held: list[Any] = []
         self._waiting: list[str] = []
 
@@ -123,6 +135,7 @@ class UnackedMessages:
         if request.acknowledged:
             give()
             return
+        self.settlements[ACKNOWLEDGED if requeue is None else REQUEUED if requeue else REJECTED] += 1
         message = request.message
         if self.is_enabled:
             self._send_or_note(request, requeue, give)
@@ -207,11 +220,14 @@ class UnackedMessages:
         rebind = getattr(running, "rebind", None)
         if self.is_enabled and rebind is not None and not running.acknowledged:
             rebind(message, ack, reject)
+            self.redeliveries[RUNNING] += 1
             _log_redelivered(_REDELIVERED_RUNNING, "task-redelivered-running", message)
             return True
         rejected = self.settled.was_rejected(key)
         if rejected is None:
+            self.redeliveries[EXECUTED] += 1
             return False
+        self.redeliveries[ENDED] += 1
         if rejected:
             reject(logger, errors, False)
         else:

@@ -9,6 +9,7 @@ from celery.concurrency import get_implementation
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 
+from pico_celery_core.http_endpoint import HttpEndpoint
 from pico_celery_core.message_size import limit_decompression, max_message_size
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_worker.consumer.defaults import (
@@ -23,6 +24,8 @@ from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
 from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_runner, current_runner
+from pico_celery_worker.observability.log_filter import format_in_one_line
+from pico_celery_worker.observability.server import WorkerServer
 from pico_celery_worker.pools import GREENLET_POOLS, pool_name
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of, set_runtime
 
@@ -68,8 +71,22 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         outlast_refusals(self._app)
         limit_decompression(max_message_size(self._app.conf))
         self._blocked_exit: BlockedExit | None = None
+        self._server = self._make_server(parent)
         derive_consumer: Any = symbol_by_name(_DERIVE_CONSUMER)
         parent.consumer_cls = derive_consumer(symbol_by_name(parent.consumer_cls), self._pool in GREENLET_POOLS)
+
+    def _make_server(self, parent: Any) -> WorkerServer | None:
+        endpoint = HttpEndpoint.read(self._app.conf)
+        if not endpoint.port:
+            return None
+        if self._pool == _PREFORK:
+            logger.warning(
+                "Nothing is served on pico_http_port %d: with the prefork pool each of several processes has an event "
+                "loop, and one port cannot tell of all. Did you mean -P gevent?",
+                endpoint.port,
+            )
+            return None
+        return WorkerServer(parent, self._runtime.container, endpoint)
 
     def include(self, parent: Any) -> bool:
         """Take the first place, so that everything that uses the container stops before it."""
@@ -114,6 +131,8 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         if longest > 0:
             runner.watch(longest)
         try:
+            if self._server is not None:
+                self._server.start(runner)
             for executor in self._runtime.executors:
                 runner.run(executor.plan.prepare())
         except Exception as error:
@@ -126,6 +145,8 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
             logger.critical("The worker cannot start: %s", error)
             self._close()
             raise
+        if self._server is not None:
+            self._server.health.has_singletons = True
 
     def _end_if_blocked(self) -> None:
         longest = self._timeouts.blocked
@@ -143,6 +164,8 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         except Exception:
             logger.exception("Closing the container failed")
         finally:
+            if self._server is not None:
+                self._server.stop(current_runner())
             close_runner()
 
 
@@ -174,6 +197,7 @@ def attach(app: Celery, runtime: Runtime) -> None:
     steps: Any = app.steps
     steps["worker"].add(WorkerStep)
     signals.worker_init.connect(_choose_pool, dispatch_uid="pico-celery pool")
+    format_in_one_line()
     signals.celeryd_after_setup.connect(_warn_of_another_app, dispatch_uid="pico-celery app")
 
 
