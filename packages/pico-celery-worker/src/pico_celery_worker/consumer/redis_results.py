@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -95,6 +96,7 @@ class StoresTogether:
     app: Any
     client: Any
     compression: Any
+    current_task_children: Callable[[Any], Any]
     encode: Callable[[Any], Any]
     ensure: Callable[..., Any]
     expires: int | None
@@ -116,7 +118,7 @@ class StoresTogether:
         is_patient = state in states.READY_STATES and not in_cold_shutdown()
         longest = math.inf if is_patient else LONGEST_DELAY
         if self._may_run_script:
-            meta = backend._get_result_meta(result=result, state=state, traceback=traceback, request=request)  # noqa: SLF001
+            meta = self._meta(result, state, traceback, request)
             meta["task_id"] = _text(task_id)
             value = self.encode(meta)
             if len(value) <= self._MAX_STR_VALUE_SIZE:
@@ -126,6 +128,32 @@ class StoresTogether:
                     return result
         with attempt_with_connection(longest):
             return backend._store_result(task_id, result, state, traceback, request=request, **kwargs)  # noqa: SLF001
+
+    def _meta(self, result: Any, state: str, traceback: Any, request: Any) -> dict[str, Any]:
+        """Return what Celery stores of a result. It looks up its settings for each."""
+        if self._is_extended:
+            backend: Any = super()
+            meta: dict[str, Any] = backend._get_result_meta(  # noqa: SLF001
+                result=result, state=state, traceback=traceback, request=request
+            )
+            return meta
+        is_ready = state in states.READY_STATES
+        meta = {
+            "status": state,
+            "result": result,
+            "traceback": traceback,
+            "children": self.current_task_children(request),
+            "date_done": datetime.now(self.app.timezone).isoformat() if is_ready else None,
+        }
+        if request and getattr(request, "group", None):
+            meta["group_id"] = request.group
+        if request and getattr(request, "parent_id", None):
+            meta["parent_id"] = request.parent_id
+        return meta
+
+    @cached_property
+    def _is_extended(self) -> bool:
+        return bool(self.app.conf.result_extended)
 
     @cached_property
     def _chord_part_return_script(self) -> Callable[..., Any]:

@@ -46,9 +46,14 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
     worker runs, or has ended, is settled in `unacked.py`.
     """
 
+    _content_type: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._signal = signals.signum(TERM_SIGNAME)
+        if self._content_type and unacked_messages.is_enabled:
+            # A greenlet of this process runs the task: it need not decode the message again.
+            self._body, self._content_type, self._content_encoding = self._message.payload, None, None
         if not self.ignore_result:
             app: Any = self.app
             compare_backends(app, self.name, self.request_dict)

@@ -18,7 +18,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from json import JSONDecoder
 from queue import Empty
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import safe_repr
-from kombu.utils.json import loads
+from kombu.utils.json import object_hook
 from kombu.utils.scheduling import priority_cycle, round_robin_cycle, sorted_cycle
 
 from pico_celery_worker.group_commit import MOST_BYTES, MOST_ITEMS, GroupCommit, counts
@@ -40,8 +41,10 @@ _qos: Any = kombu_redis.QoS
 _message: Any = virtual.Message
 _note: Any = virtual.QoS.append
 _forget: Any = virtual.QoS.ack
-_loads: Any = loads
 _safe_repr: Any = safe_repr
+
+# kombu's `loads` makes such a one for each message.
+_decode: Callable[[str], Any] = JSONDecoder(object_hook=object_hook).decode
 
 # How long to go without asking, in seconds: a connection that is dead shows when it is used, as with BRPOP's timeout.
 _LONGEST_WAIT: Final = 1.0
@@ -460,7 +463,7 @@ def _envelope(item: bytes) -> Any:
         _NoMessageError: If it is not what kombu would put around one.
     """
     try:
-        message = _loads(item.decode())
+        message = _decode(item.decode())
         properties = message["properties"]
         info, tag = properties["delivery_info"], properties["delivery_tag"]
         if isinstance(tag, str) and "exchange" in info and "routing_key" in info:
