@@ -17,7 +17,7 @@ from types import ModuleType
 from unittest import SkipTest
 
 import pytest
-from celery import Celery, _state, signals
+from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
 from sybil import Document, Example
 from sybil.document import PythonDocStringDocument
@@ -92,8 +92,6 @@ def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
             worker = start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, queues=queues)
             stack.enter_context(worker)
 
-        # A plain task of one app is one of every app that this process makes later, which other tests count.
-        monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
         if page.name == "docs/how-to/client.md":
             # Celery prefers these to what the page configures.
             monkeypatch.setenv("CELERY_BROKER_URL", "memory://")

@@ -35,6 +35,7 @@ __all__ = [
     "ResolutionError",
     "ResultBackendError",
     "ResultTimeoutError",
+    "ResultTypeError",
     "ScheduleError",
     "SettingsError",
     "TaskNameError",
@@ -328,6 +329,23 @@ class ResultBackendError(PicoCeleryError, RuntimeError):
     def reason(self) -> str:
         """The problem, without its full stop."""
         return self.problem.rstrip(".")
+
+
+class ResultTypeError(PicoCeleryError, TypeError):
+    """A task's value is not of the type that the stub, or the handler, declares."""
+
+    task: str
+    expected: str
+    problem: str
+    where: str = "stub"
+    template = "The value of task {task!r} does not fit {expected}, which its {where} declares: {problem}. {hint}"
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        if self.where == "handler":
+            return "Return what the handler declares, or correct its return annotation."
+        return "Let stub and handler declare the same type; `result.result` has the value as it was stored."
 
 
 class ListeningCancelledError(PicoCeleryError, RuntimeError):

@@ -18,6 +18,7 @@ from pico_celery_worker.loop import current_runner, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
 from pico_celery_worker.tasks.models import resolve_annotations
 from pico_celery_worker.tasks.schedules import SCHEDULE_OPTION, complete
+from pico_celery_worker.tasks.values import HandlerValues
 
 
 class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -55,8 +56,18 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
         app: Any = self.app
         return Mask(self.handler, maxlen=app.amqp.argsrepr_maxsize, maxlevels=app.conf.task_repr_maxlevels)
 
+    @functools.cached_property
+    def values(self) -> HandlerValues | None:
+        """What turns the arguments of messages into what the handler declares; None where that is off."""
+        return HandlerValues.of(self)
+
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
-        """Send the task, as Celery's `Task.apply_async`, without showing what the handler marks as sensitive."""
+        """Send the task, as Celery's `Task.apply_async`, with arguments of the types that the handler declares.
+
+        What the handler marks as sensitive is not shown.
+        """
+        if self.values is not None:
+            args, kwargs = self.values.sent(args, kwargs)
         if self.mask:
             options = {**self.mask.shown(args or (), kwargs or {}), **options}
         if SCHEDULE_OPTION in options and not complete(self.app, options):
@@ -69,12 +80,20 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             if not self.request.called_directly:
                 return self._call(args, kwargs)
             with current_task.pushed(self, args, kwargs):
-                return self._call(args, kwargs)
+                return self._called(args, kwargs)
         except BaseException as error:
             begin_in_handler(error)
             raise
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        values = self.values
+        if values is None:
+            return self._called(args, kwargs)
+        # Before the component is made, and outside of Celery's autoretry: what does not fit now never will.
+        args, kwargs = values.received(args, kwargs)
+        return values.returned(self._called(args, kwargs))
+
+    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             return self.called_by_celery(*args, **kwargs)
         except _RetryRequestedError as request:
