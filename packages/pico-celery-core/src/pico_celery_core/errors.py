@@ -36,6 +36,7 @@ __all__ = [
     "ResultBackendError",
     "ResultTimeoutError",
     "ResultTypeError",
+    "ScheduleError",
     "SettingsError",
     "TaskNameError",
     "UnknownOptionError",
@@ -141,6 +142,15 @@ class DuplicateTaskError(PicoCeleryError, ValueError):
         "The task name {task!r} belongs to both {first} and {second}. "
         "A message can reach only one of them: give one another name."
     )
+
+
+class ScheduleError(PicoCeleryError, ValueError):
+    """A schedule cannot be that of its handler."""
+
+    handler: str
+    schedule: str
+    problem: str
+    template = "@schedule of {handler}, {schedule}: {problem}."
 
 
 class ContractError(PicoCeleryError, TypeError):

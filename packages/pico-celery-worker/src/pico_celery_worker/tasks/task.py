@@ -17,6 +17,7 @@ from pico_celery_worker.execution.execution import Execution, Executor
 from pico_celery_worker.loop import current_runner, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
 from pico_celery_worker.tasks.models import resolve_annotations
+from pico_celery_worker.tasks.schedules import SCHEDULE_OPTION, complete
 from pico_celery_worker.tasks.values import HandlerValues
 
 
@@ -69,6 +70,8 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             args, kwargs = self.values.sent(args, kwargs)
         if self.mask:
             options = {**self.mask.shown(args or (), kwargs or {}), **options}
+        if SCHEDULE_OPTION in options and not complete(self.app, options):
+            return None
         return super().apply_async(args, kwargs, *more, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
