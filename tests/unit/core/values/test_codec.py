@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVa
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.utils.json import dumps, loads
 from pydantic import BaseModel, Field, SecretStr
@@ -187,6 +187,8 @@ def test_of_many_problems_the_first_are_told():
 
 
 def test_nothing_is_said_of_a_sensitive_value():
+    with pytest.raises(MisfitError, match=r"^does not fit \(expected dict\[str, int\]\)$"):
+        Codec(dict[str, int]).load({"s3cret": "x"}, is_sensitive=True)
     with pytest.raises(MisfitError) as raised:
         Codec(Literal["a"]).load("s3cret", is_sensitive=True)
     assert str(raised.value) == "does not fit (expected Literal['a'])"
@@ -212,6 +214,11 @@ def test_a_validators_own_error_is_told_without_line_breaks():
         (bytes, b"\xff"),
         (dict[tuple[int, int], int], {(1, 2): 3}),
         (Path | str, Path("x")),
+        (Level | int, Level.LOW),
+        (list[Level | int], [1, Level.LOW]),
+        (dict[str, Pair | tuple[int, str]], {"a": (1, "b")}),
+        (set[int] | frozenset[int], frozenset({1})),
+        (Box[Level | int], Box[Level | int](content=Level.LOW)),
     ],
     ids=str,
 )
@@ -265,6 +272,7 @@ def nested(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.recursive(st.sampled_from(SCALARS), nested, max_leaves=4), st.data())
 def test_generated_values_of_generated_types_arrive_as_they_were_sent(generated, data):
     annotation, values = generated

@@ -10,9 +10,12 @@ import importlib.util
 import inspect
 import types
 import typing
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -257,15 +260,28 @@ def _is_carried(annotation: Any) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    if one is other or one == other:
-        return True
+    """Tell whether two values are equal and of the same types, at every depth: an enum's member is not its number."""
     kind: Any = type(one)
-    # A class without an equality of its own is the same if its attributes are.
-    return kind is type(other) and kind.__eq__ is _BY_IDENTITY and getattr(one, "__dict__", 1) == vars(other)
+    if kind is not type(other):
+        # A dataclass may hold an int where it declares a float.
+        return {kind, type(other)} == {int, float} and bool(one == other)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, AbstractSet):
+        return bool(one == other) and Counter(map(type, one)) == Counter(map(type, other))
+    attributes = getattr(one, "__dict__", None)
+    if attributes and not isinstance(one, Enum):
+        is_equal = kind.__eq__ is _BY_IDENTITY or bool(one == other)
+        return is_equal and _is_same(attributes, vars(other))
+    return bool(one == other)
 
 
 def _problem(error: Exception, expected: str, is_sensitive: bool) -> str:
     """Say what is wrong with a value, by its paths, without showing the value."""
+    if is_sensitive:  # keys of a dict stand in a path, and values in what a validator says
+        return f"does not fit (expected {expected})"
     describe: Any = getattr(error, "errors", None)
     details: Any = ()
     if describe is not None:
@@ -273,10 +289,10 @@ def _problem(error: Exception, expected: str, is_sensitive: bool) -> str:
     told = []
     for detail in details:
         path = _path(detail["loc"])
-        text = "does not fit" if is_sensitive else str(detail["msg"])
+        text = str(detail["msg"])
         told.append(f"{path}: {text}" if path else text)
     if not told:
-        told = ["does not fit" if is_sensitive else f"{type(error).__name__}: {error}"]
+        told = [f"{type(error).__name__}: {error}"]
     more = f"; and {len(told) - _MOST_PROBLEMS} more" if len(told) > _MOST_PROBLEMS else ""
     return one_line(f"{'; '.join(told[:_MOST_PROBLEMS])}{more} (expected {expected})")
 
