@@ -78,24 +78,19 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
         """Run the task and wait for its value, as Celery does with every task."""
         try:
             if not self.request.called_directly:
-                return self._call(args, kwargs)
+                return self._call(args, kwargs, self.values)
             with current_task.pushed(self, args, kwargs):
-                return self._called(args, kwargs)
+                return self._call(args, kwargs, None)
         except BaseException as error:
             begin_in_handler(error)
             raise
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        values = self.values
-        if values is None:
-            return self._called(args, kwargs)
-        # Before the component is made, and outside of Celery's autoretry: what does not fit now never will.
-        args, kwargs = values.received(args, kwargs)
-        return values.returned(self._called(args, kwargs))
-
-    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], values: HandlerValues | None) -> Any:
+        if values is not None:
+            # Before the component is made, and outside of Celery's autoretry: what does not fit now never will.
+            args, kwargs = values.received(args, kwargs)
         try:
-            return self.called_by_celery(*args, **kwargs)
+            value = self.called_by_celery(*args, **kwargs)
         except _RetryRequestedError as request:
             super().retry(**request.arguments)
             raise
@@ -104,6 +99,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             if wanted is not None:
                 super().retry(**wanted.arguments)
             raise
+        return value if values is None else values.returned(value)
 
     def retry(
         self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any
