@@ -135,10 +135,25 @@ class Codec:
         # What pydantic says shows values.
         raise LossyError from None if is_sensitive else problem
 
+    def schema(self, mode: str) -> dict[str, Any] | None:
+        """Return the JSON schema of the annotation, or None where pydantic has none.
+
+        Args:
+            mode: "serialization" for what is sent, "validation" for what is taken.
+        """
+        try:
+            schema: dict[str, Any] = self._made().json_schema(mode=mode)
+        except Exception:  # noqa: BLE001  # of a type's own validators, for instance
+            return None
+        return schema
+
     def _validated(self, value: Any) -> Any:
+        return self._made().validate_python(value)
+
+    def _made(self) -> Any:
         if self._adapter is None:
             self._adapter = _adapter(self.annotation)
-        return self._adapter.validate_python(value)
+        return self._adapter
 
 
 def codec_of(annotation: Any) -> Codec | None:
