@@ -200,6 +200,17 @@ def test_a_worker_whose_tasks_cannot_be_made_does_not_start(make, monkeypatch, c
     assert loop._runner is None
 
 
+def test_the_types_of_arguments_are_compiled_before_the_first_message(make):
+    worker = make()
+    step = worker.step()
+    (executor,) = step._runtime.executors
+    declared = worker.app.tasks[executor.handler.spec.name]
+    assert "values" not in vars(declared)
+    step.start(worker)
+    assert "values" in vars(declared)
+    step.stop(worker)
+
+
 def fail_to_prepare(step: Any) -> None:
     async def prepare() -> None:
         raise OSError("no disk")

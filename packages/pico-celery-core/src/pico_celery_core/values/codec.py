@@ -142,15 +142,15 @@ class Codec:
             mode: "serialization" for what is sent, "validation" for what is taken.
         """
         try:
-            schema: dict[str, Any] = self._made().json_schema(mode=mode)
+            schema: dict[str, Any] = self._compiled().json_schema(mode=mode)
         except Exception:  # noqa: BLE001  # of a type's own validators, for instance
             return None
         return schema
 
     def _validated(self, value: Any) -> Any:
-        return self._made().validate_python(value)
+        return self._compiled().validate_python(value)
 
-    def _made(self) -> Any:
+    def _compiled(self) -> Any:
         if self._adapter is None:
             self._adapter = _adapter(self.annotation)
         return self._adapter
@@ -236,6 +236,9 @@ def _made(annotation: Any) -> Codec | None:
         return None
     if isinstance(annotation, typing.TypeVar):
         return None
+    # These do not need pydantic before a value of another type comes.
+    if _is_hashable(annotation) and annotation in _SCALARS:
+        return Codec(annotation)
     not_possible: Any = importlib.import_module("pydantic.errors").PydanticUserError
     try:
         return Codec(annotation)

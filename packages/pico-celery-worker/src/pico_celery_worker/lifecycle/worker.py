@@ -100,6 +100,9 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
         # gevent sees to the hard one, the others to none.
         self._runtime.enforce_limits(soft=self._pool != _PREFORK, hard=self._pool not in (_GEVENT, _PREFORK))
         warn_of_oversights(parent, self._pool, self._runtime)
+        for executor in self._runtime.executors:
+            # Compiled here: else the first message holds up the loop with it, and each process of prefork does it.
+            _ = self._app.tasks[executor.handler.spec.name].values
         if self._pool == _PREFORK:
             signals.worker_process_init.connect(self._open, weak=False)
             signals.worker_process_shutdown.connect(self._close, weak=False)
