@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from celery import _state
 
 from tests import services
 from tests.distribution import pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler
@@ -17,6 +18,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVICES & {*getattr(item, "fixturenames", ())}:
             item.add_marker("services")
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_tasks() -> Iterator[None]:
+    """Forget the plain tasks that a test, such as a page of the docs, has declared: Celery gives them to all apps."""
+    before = set(_state._on_app_finalizers)
+    yield
+    _state._on_app_finalizers.intersection_update(before)
 
 
 @pytest.fixture

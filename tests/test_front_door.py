@@ -39,6 +39,7 @@ PUBLIC = {
         "TaskOptions",
         "TaskSpec",
         "handlers",
+        "schedule",
         "send_spec",
         "send_task",
         "stubs",

@@ -81,3 +81,10 @@ def test_a_release_changes_every_version_and_dates_the_changelogs(tmp_path):
 def test_a_readme_that_an_index_shows_has_no_relative_links(path):
     links = re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not link.startswith("https://")] == []
+
+
+def test_llms_txt_names_pages_that_are_there():
+    text = (ROOT / "docs/llms.txt").read_text(encoding="utf-8")
+    pages = re.findall(r"github\.io/pico-celery/([\w/-]+)/\)", text)
+    assert pages
+    assert [page for page in pages if not (ROOT / "docs" / f"{page}.md").is_file()] == []

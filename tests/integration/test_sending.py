@@ -3,16 +3,21 @@
 import asyncio
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import aiohttp
 import pytest
 from aiohttp import web
 from celery import Celery
 from pico_ioc import DictSource, configuration, init
+from pydantic import BaseModel
 
 from pico_celery import CeleryClient, Sensitive, celery, gather_results, send_task
-from pico_celery_core.errors import ResultTimeoutError
+from pico_celery_core.errors import CallError, HandlerArgumentsError, ResultTimeoutError
 from tests import services
 from tests.integration.workers import Worker, running_worker, sender
 from tests.servers import own_redis
@@ -22,6 +27,19 @@ pytestmark = [
     pytest.mark.smoke,
     pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning"),
 ]
+
+
+@dataclass
+class Parcel:
+    """As in apps/sending.py, but of a package of the client's own."""
+
+    weight: Decimal
+    colours: set[Literal["red", "blue"]]
+
+
+class Receipt(BaseModel):
+    parcels: list[Parcel]
+    arrives: dict[UUID, timedelta]
 
 
 @celery
@@ -42,6 +60,9 @@ class Client(CeleryClient):
 
     @send_task("sending.build")
     async def build(self, steps: int) -> str: ...
+
+    @send_task("sending.ship")
+    async def ship(self, parcel: Parcel, pause: timedelta, *copies: Parcel) -> Receipt: ...
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +88,20 @@ def connected(app: Celery) -> Client:
     vars(module)["Client"] = Client
     config = configuration(DictSource({"celery": {}}))
     return init(modules=["pico_celery_client", module], config=config, overrides={Celery: app}).get(Client)
+
+
+async def test_values_of_declared_types_arrive_as_such(client, url):
+    parcel, copy = Parcel(Decimal("1.50"), {"red", "blue"}), Parcel(Decimal(2), set())
+    result = await client.ship(parcel, timedelta(minutes=5), copy)
+    receipt = await result.wait(timeout=30)
+    assert receipt == Receipt(parcels=[parcel, copy], arrives={UUID(result.id): timedelta(minutes=10)})
+    with pytest.raises(CallError, match=r"the argument 'parcel' does not fit: weight: Input should be"):
+        await client.ship({"weight": "heavy", "colours": []}, timedelta())  # type: ignore[arg-type]
+    with sender(url, url) as app:
+        # Any other Celery program can send the same, and learns what does not fit.
+        result = app.send_task("sending.ship", [{"weight": "1", "colours": ["green"]}, "PT1S"])
+        with pytest.raises(HandlerArgumentsError, match=r"'parcel': colours\[0\]: Input should be 'red' or 'blue'"):
+            await asyncio.to_thread(result.get, timeout=30)
 
 
 async def test_a_task_awaits_the_tasks_that_it_sends_and_is_their_parent(client):

@@ -1,8 +1,12 @@
 """Tasks that send tasks and wait for them, through clients that the container injects."""
 
 import asyncio
+import enum
 import os
 import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 from celery import Celery, current_task
@@ -15,6 +19,22 @@ from pico_celery import CeleryClient, Sensitive, TaskContext, celery, gather_res
 class Order(BaseModel):
     id: int
     lines: list[str]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Parcel:
+    weight: Decimal
+    colours: set[Colour]
+
+
+class Receipt(BaseModel):
+    parcels: list[Parcel]
+    arrives: dict[str, timedelta]
 
 
 @celery
@@ -55,6 +75,12 @@ class Tasks:
     async def child(self, number: int) -> dict[str, Any]:
         context = self.context
         return {"number": number, "id": context.id, "parent": context.parent_id, "root": context.root_id}
+
+    @task("sending.ship")
+    async def ship(self, parcel: Parcel, pause: timedelta, *copies: Parcel) -> Receipt:
+        assert type(parcel.weight) is Decimal
+        assert type(pause) is timedelta
+        return Receipt(parcels=[parcel, *copies], arrives={self.context.id: 2 * pause})
 
     @task("sending.total", pydantic=True)
     async def total(self, order: Order) -> Order:

@@ -1,7 +1,8 @@
 """A user's code: both checkers know what a call returns, and what waiting for it gives."""
 # mypy: disable-error-code=empty-body
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Unpack, assert_type
 
 from celery import Task, chain, group
@@ -185,3 +186,28 @@ def signatures(client: UserTaskClient, other: OtherClient) -> TaskResult[dict[st
     group(made, made)
     with_options(client, link=signature(client.forget, "alice"))
     return made.apply_async(countdown=3)
+
+
+@dataclass
+class Receipt:
+    price: int
+    arrives_in: timedelta
+
+
+@celery
+class ParcelClient(CeleryClient):
+    @send_task("parcels.ship", typed=True)
+    async def ship(self, *parcels: Receipt, within: timedelta) -> list[Receipt]: ...
+
+
+class ParcelTasks:
+    @task("parcels.ship", typed=True)
+    async def ship(self, *parcels: Receipt, within: timedelta) -> list[Receipt]:
+        return [*parcels]
+
+
+async def values(client: ParcelClient) -> None:
+    result = await client.ship(Receipt(1, timedelta(1)), within=timedelta(2))
+    assert_type(result, TaskResult[list[Receipt]])
+    assert_type((await result)[0].arrives_in, timedelta)
+    assert_type(await gather_results(result, result), list[list[Receipt]])

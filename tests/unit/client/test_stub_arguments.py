@@ -438,14 +438,14 @@ def test_an_argument_that_cannot_be_encoded_is_named_but_not_shown(accounts):
 
     for value in ({Password("hunter2")}, Broken.model_validate({"in": "hunter2"})):
         with pytest.raises(ArgumentEncodingError) as error:
-            accounts.open("ada", value)  # type: ignore[arg-type]
+            with_options(accounts, typed=False).open("ada", value)  # type: ignore[arg-type]
         assert "hunter2" not in f"{error.value} {error.value.__cause__}"
         assert error.value.argument == "password"
 
 
 def test_what_is_shown_is_as_short_as_celery_makes_it(accounts, sent):
     accounts.open("a" * 5000, "s3cret")
-    accounts.open([[[[["deep"]]]]], "s3cret")  # type: ignore[arg-type]
+    with_options(accounts, typed=False).open([[[[["deep"]]]]], "s3cret")  # type: ignore[arg-type]
     long, deep = (message.headers["argsrepr"] for message in sent())
     assert len(long) <= 1100
     assert "deep" not in deep
@@ -472,7 +472,8 @@ def local_variables(error: BaseException | None) -> str:
     ("args", "error"),
     [
         (("ada", "s3cret", "s3cret"), CallError),
-        (("ada", {"s3cret"}), ArgumentEncodingError),
+        (("ada", {"s3cret"}), CallError),
+        (("ada", object()), CallError),
         (("ada", "s3cret"), ZeroDivisionError),
     ],
 )

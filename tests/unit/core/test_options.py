@@ -15,6 +15,7 @@ from pico_celery_core.options import (
     _EXECUTION_OPTIONS,
     SEND_OPTIONS,
     TASK_OPTIONS,
+    TYPED,
     check_send_options,
     check_task_options,
 )
@@ -119,7 +120,7 @@ def test_task_options_are_those_of_celery(app):
     decorator = parameters(app._task_from_fun) - {"fun", "name"}
     retries = names_read_by(autoretry.add_autoretry_behaviour) - {"_orig_run"}
     sent = _EXECUTION_OPTIONS
-    assert attributes | configured | decorator | retries | sent | {"override_max_retries"} == TASK_OPTIONS
+    assert attributes | configured | decorator | retries | sent | {"override_max_retries", TYPED} == TASK_OPTIONS
 
 
 def test_every_exclusion_is_still_an_attribute_of_a_task():

@@ -37,7 +37,7 @@ def make_app() -> Iterator[Callable[..., Celery]]:
 
     def make(**settings: Any) -> Celery:
         app = Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=False)
-        app.conf.update(task_always_eager=True, task_store_eager_result=True, **settings)
+        app.conf.update({"task_always_eager": True, "task_store_eager_result": True, **settings})
         apps.append(app)
         return app
 

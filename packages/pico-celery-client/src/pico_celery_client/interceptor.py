@@ -19,9 +19,10 @@ from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
 from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
-from pico_celery_core.options import PUBLISH_TIMEOUT, merged_send_options, missing_stamp
+from pico_celery_core.options import PUBLISH_TIMEOUT, TYPED, merged_send_options, missing_stamp
 from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_core.values.returned import is_typed
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
@@ -47,7 +48,6 @@ class CeleryClientInterceptor(MethodInterceptor):
         store_failures_in_full(app)
         note_publishing_times()
         self._app = app
-        self.result_class: Callable[[str], TaskResult[Any]] = functools.partial(TaskResult, app=app)
         self._warned: set[str] = set()
 
     @property
@@ -91,14 +91,37 @@ class CeleryClientInterceptor(MethodInterceptor):
             PublishTimeoutError: If an `async def` stub's message is not sent within `publish_timeout`.
         """
         stub = cast("Stub", stub_of(method))
-        args, kwargs = stub.bind(args, kwargs)
+        typed = self.is_typed(client, stub)
+        args, kwargs = stub.bind(args, kwargs, typed=typed)
         options = self.options_of(client, stub)
         timeout = options.pop(PUBLISH_TIMEOUT, None)
         if not stub.is_async:
-            return self.send_here(stub, args, kwargs, options)
+            return self.send_here(stub, args, kwargs, options, typed=typed)
         if timeout is None:
             timeout = self._timeouts.publish
-        return self._publish(stub, args, kwargs, self._masked(stub, args, kwargs, options), timeout or None)
+        result_class = self.result_class(stub, typed)
+        return self._publish(
+            stub, args, kwargs, result_class, self._masked(stub, args, kwargs, options), timeout=timeout or None
+        )
+
+    def is_typed(self, client: Any, stub: Stub) -> bool:
+        """Tell whether the annotations of a stub say what its arguments and its task's value are.
+
+        Args:
+            client: The client that the stub is called on.
+            stub: The stub.
+        """
+        option = vars(client).get(SEND_OPTIONS, {}).get(TYPED, stub.spec.options.get(TYPED))
+        return is_typed(self._app, option)
+
+    def result_class(self, stub: Stub, typed: bool) -> Callable[[str], TaskResult[Any]]:
+        """Return what makes the results of a stub's messages, by their ids.
+
+        Args:
+            stub: The stub.
+            typed: Whether they are of the type that the stub declares.
+        """
+        return functools.partial(TaskResult, app=self._app, returned=stub.returned if typed else None)
 
     def options_of(self, client: Any, stub: Stub) -> dict[str, Any]:
         """Return what the messages of a stub are sent with: its own options, then those of `with_options`.
@@ -111,12 +134,15 @@ class CeleryClientInterceptor(MethodInterceptor):
             MissingStampError: If a stamp is named, and not given.
         """
         options = merged_send_options(stub.spec.options, vars(client).get(SEND_OPTIONS, {}))
+        options.pop(TYPED, None)
         stamp = missing_stamp(options)
         if stamp:
             raise MissingStampError(stub.name, stub.spec.name, stamp)
         return options
 
-    def send_here(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Any:
+    def send_here(
+        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any], *, typed: bool
+    ) -> Any:
         """Send a task, and wait for the broker on this thread: for a plain stub, or a signature of any stub.
 
         Args:
@@ -124,12 +150,13 @@ class CeleryClientInterceptor(MethodInterceptor):
             args: The positional arguments, as the stub has bound them.
             kwargs: The keyword arguments, as the stub has bound them.
             options: What to send it with.
+            typed: Whether its value is to be of the type that the stub declares.
 
         Returns:
             A `TaskResult`.
         """
         self._warn_where_it_blocks(stub)
-        send = functools.partial(self._send, stub, args, kwargs)
+        send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
         return send_here(self._app, send, self._masked(stub, args, kwargs, options))
 
     def _masked(
@@ -146,10 +173,12 @@ class CeleryClientInterceptor(MethodInterceptor):
         stub: Stub,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        result_class: Callable[[str], TaskResult[Any]],
         options: Mapping[str, Any],
+        *,
         timeout: float | None,
     ) -> Any:
-        send = functools.partial(self._send, stub, args, kwargs)
+        send = functools.partial(self._send, stub, args, kwargs, result_class)
         explain = functools.partial(self._explained, stub, args, kwargs, options)
         result = await publish(self._app, stub.spec.name, send, options, timeout, explain=explain)
         if isinstance(result, TaskResult):
@@ -180,10 +209,17 @@ class CeleryClientInterceptor(MethodInterceptor):
             stack_info=logger.isEnabledFor(logging.DEBUG),
         )
 
-    def _send(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Any:
+    def _send(
+        self,
+        stub: Stub,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result_class: Callable[[str], TaskResult[Any]],
+        options: Mapping[str, Any],
+    ) -> Any:
         try:
             sent = self.with_backend(options)
-            return self._app.send_task(stub.spec.name, args=args, kwargs=kwargs, result_cls=self.result_class, **sent)
+            return self._app.send_task(stub.spec.name, args=args, kwargs=kwargs, result_cls=result_class, **sent)
         except Exception as error:
             explained = self._explained(stub, args, kwargs, options, error)
             if explained is error:

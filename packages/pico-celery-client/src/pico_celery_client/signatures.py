@@ -34,10 +34,12 @@ class Origin(NamedTuple):
     Args:
         interceptor: What sends for the client.
         stub: The stub.
+        typed: Whether the stub's annotations say what its arguments and its task's value are.
     """
 
     interceptor: CeleryClientInterceptor
     stub: Stub
+    typed: bool
 
 
 class TaskSignature(Signature, Generic[_R]):  # type: ignore[misc]  # Celery has no types
@@ -86,10 +88,10 @@ class TaskSignature(Signature, Generic[_R]):  # type: ignore[misc]  # Celery has
         """
         given = {name: value for name, value in options.items() if value is not None}
         args, kwargs, merged = self._merge(args, kwargs, given)
-        interceptor, stub = self.origin
-        args, kwargs = stub.bind(tuple(args), kwargs)
+        interceptor, stub, typed = self.origin
+        args, kwargs = stub.bind(tuple(args), kwargs, typed=typed)
         sent = {name: value for name, value in merged.items() if name != PUBLISH_TIMEOUT}
-        return cast("TaskResult[_R]", interceptor.send_here(stub, args, kwargs, sent))
+        return cast("TaskResult[_R]", interceptor.send_here(stub, args, kwargs, sent, typed=typed))
 
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> "TaskSignature[_R]":
         """Return a copy, as Celery's `Signature.clone`."""
@@ -108,7 +110,8 @@ class TaskSignature(Signature, Generic[_R]):  # type: ignore[misc]  # Celery has
         self,
     ) -> Callable[[str], TaskResult[_R]]:
         """Makes the result of its task, by the task's id."""
-        return self.origin.interceptor.result_class
+        interceptor, stub, typed = self.origin
+        return interceptor.result_class(stub, typed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TaskSignature[_R]":
         # Celery makes a plain dict of it, of which it makes a plain signature again: in each copy of a chain.
@@ -152,7 +155,7 @@ def signature(stub: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskSig
         ...     return group(signature(orders.confirm, 7), signature(orders.confirm, 8)).apply_async()
     """
     origin, client = _origin(stub, "signature()")
-    positional, keywords = origin.stub.bind(args, kwargs)
+    positional, keywords = origin.stub.bind(args, kwargs, typed=origin.typed)
     made = _made(origin, client, positional, keywords)
     made.options.update(origin.interceptor.shown(origin.stub, positional, keywords) | made.options)
     made.set_immutable(True)
@@ -189,14 +192,14 @@ def partial_signature(stub: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
         ...     return chain(signature(orders.confirm, 7), partial_signature(mails.send, to="ada@shop.example"))
     """
     origin, client = _origin(stub, "partial_signature()")
-    made = _made(origin, client, *origin.stub.bind_partial(args, kwargs))
+    made = _made(origin, client, *origin.stub.bind_partial(args, kwargs, typed=origin.typed))
     if origin.stub.sensitive:  # which of its arguments that is depends on what comes before them
         made.options.update(_HIDDEN | made.options)
     return made
 
 
 def _made(origin: Origin, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskSignature[Any]:
-    interceptor, stub = origin
+    interceptor, stub, _ = origin
     options = interceptor.options_of(client, stub)
     options.pop(PUBLISH_TIMEOUT, None)
     made: TaskSignature[Any] = TaskSignature(
@@ -216,4 +219,4 @@ def _origin(method: Any, where: str) -> tuple[Origin, Any]:
     interceptor = getattr(client, "__dict__", {}).get(INTERCEPTOR)
     if interceptor is None:
         raise ClientNotConnectedError(type(client).__qualname__, method.__name__)
-    return Origin(interceptor, known), client
+    return Origin(interceptor, known, interceptor.is_typed(client, known)), client

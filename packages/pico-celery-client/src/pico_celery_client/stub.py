@@ -13,6 +13,8 @@ from pico_celery_core.contract.signatures import bind, message_signature
 from pico_celery_core.errors import CallError, LossyModelError
 from pico_celery_core.metadata import SendSpec, send_spec
 from pico_celery_core.sensitive import MASK, is_sensitive
+from pico_celery_core.values.arguments import ArgumentCodecs, ArgumentError
+from pico_celery_core.values.returned import ReturnedValue
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -33,6 +35,8 @@ class Stub:
         signature: What calls have to fit.
         sensitive: The parameters whose arguments must not be shown.
         is_async: Whether it is awaited.
+        codecs: What makes plain data of the arguments.
+        returned: What makes the declared value of the task's result; None where the stub declares none.
     """
 
     name: str
@@ -40,14 +44,21 @@ class Stub:
     signature: inspect.Signature
     sensitive: frozenset[str]
     is_async: bool
+    codecs: ArgumentCodecs
+    returned: ReturnedValue | None
     _added: dict[tuple[Any, ...], Arguments] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        """Return a message's arguments: the call's, with the defaults it leaves out, pydantic models as plain data.
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, typed: bool = True) -> Arguments:
+        """Return a message's arguments: the call's, with the defaults it leaves out, as plain data.
+
+        Args:
+            args: The call's positional arguments.
+            kwargs: The call's keyword arguments.
+            typed: Whether the annotations say what the arguments are. Else only pydantic models become plain data.
 
         Raises:
             CallError: If the call does not fit the stub.
-            LossyModelError: If a model does not round-trip through JSON.
+            LossyModelError: If a value does not round-trip through JSON.
         """
         # Whether a call fits, and what it leaves out, depends on its shape alone; `inspect` takes longer to find out
         # than all else that is done here.
@@ -58,14 +69,18 @@ class Stub:
             if len(self._added) < _MAX_CACHED_SHAPES:
                 self._added[shape] = added
         positional, keywords = added
-        return self._plain((*args, *positional), {**kwargs, **keywords})
+        args, kwargs = (*args, *positional), {**kwargs, **keywords}
+        if typed:
+            args, kwargs = self._dumped_arguments(args, kwargs)
+        return self._plain(args, kwargs)
 
-    def bind_partial(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+    def bind_partial(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, typed: bool = True) -> Arguments:
         """Return the arguments of a message whose first one is not known yet, as that of a task that another calls.
 
         Args:
             args: The positional arguments after the first.
             kwargs: The keyword arguments.
+            typed: Whether the annotations say what the arguments are.
 
         Raises:
             CallError: If the call does not fit the stub, whatever comes before it.
@@ -79,6 +94,8 @@ class Stub:
             positional, keywords = bind(self.signature.replace(parameters=optional), (_OPEN, *args), kwargs)
         except TypeError as error:
             raise self._call_error(f"{error}, where the result of another task comes first") from None
+        if typed:
+            positional, keywords = self._dumped_arguments(positional, keywords)
         positional, keywords = self._plain(positional, keywords)
         # What has no default may be left open as well.
         given = tuple(value for value in positional if value is not _OPEN)
@@ -124,6 +141,15 @@ class Stub:
         call = f"{self.name.rpartition('.')[2]}{self._shown_signature()}"
         return CallError(self.name, self.spec.name, problem, call)
 
+    def _dumped_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        try:
+            return self.codecs.dump(args, kwargs, left_open=_OPEN)
+        except ArgumentError as error:
+            if error.problem:
+                raise self._call_error(f"the argument {error.argument!r} does not fit: {error.problem}") from None
+            kind = type(error.value).__qualname__
+            raise LossyModelError(self.name, self.spec.name, error.argument, kind, "json") from error.__cause__
+
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         # Celery does this for tasks that the sender knows; here only their stubs are known.
         if not any(map(_is_model, (*args, *kwargs.values()))):
@@ -165,7 +191,9 @@ def stub_of(method: Callable[..., Any]) -> Stub | None:
     signature = message_signature(method)
     sensitive = {name for name, parameter in signature.parameters.items() if is_sensitive(parameter.annotation)}
     is_async = inspect.iscoroutinefunction(method)
-    return Stub(method.__qualname__, spec, signature, frozenset(sensitive), is_async)
+    codecs = ArgumentCodecs(signature, sensitive)
+    returned = ReturnedValue.of(spec.name, signature.return_annotation)
+    return Stub(method.__qualname__, spec, signature, frozenset(sensitive), is_async, codecs, returned)
 
 
 def _is_model(value: Any) -> bool:

@@ -13,6 +13,7 @@ from pico_celery_core import Progress as Progress
 from pico_celery_core import SendOptions as SendOptions
 from pico_celery_core import Sensitive as Sensitive
 from pico_celery_core import TaskOptions as TaskOptions
+from pico_celery_core import schedule as schedule
 from pico_celery_core import send_task as send_task
 from pico_celery_core import task as task
 from pico_celery_worker import AsyncTask as AsyncTask

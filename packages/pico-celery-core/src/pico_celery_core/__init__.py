@@ -13,6 +13,7 @@ from pico_celery_core.decorators import send_task, task  # noqa: E402
 from pico_celery_core.metadata import SendSpec, TaskSpec, handlers, send_spec, stubs, task_spec  # noqa: E402
 from pico_celery_core.options import SendOptions, TaskOptions  # noqa: E402
 from pico_celery_core.progress import Progress  # noqa: E402
+from pico_celery_core.schedules import schedule  # noqa: E402
 from pico_celery_core.sensitive import Sensitive  # noqa: E402
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "TaskOptions",
     "TaskSpec",
     "handlers",
+    "schedule",
     "send_spec",
     "send_task",
     "stubs",

@@ -35,6 +35,8 @@ __all__ = [
     "ResolutionError",
     "ResultBackendError",
     "ResultTimeoutError",
+    "ResultTypeError",
+    "ScheduleError",
     "SettingsError",
     "TaskNameError",
     "UnknownOptionError",
@@ -140,6 +142,15 @@ class DuplicateTaskError(PicoCeleryError, ValueError):
         "The task name {task!r} belongs to both {first} and {second}. "
         "A message can reach only one of them: give one another name."
     )
+
+
+class ScheduleError(PicoCeleryError, ValueError):
+    """A schedule cannot be that of its handler."""
+
+    handler: str
+    schedule: str
+    problem: str
+    template = "@schedule of {handler}, {schedule}: {problem}."
 
 
 class ContractError(PicoCeleryError, TypeError):
@@ -318,6 +329,23 @@ class ResultBackendError(PicoCeleryError, RuntimeError):
     def reason(self) -> str:
         """The problem, without its full stop."""
         return self.problem.rstrip(".")
+
+
+class ResultTypeError(PicoCeleryError, TypeError):
+    """A task's value is not of the type that the stub, or the handler, declares."""
+
+    task: str
+    expected: str
+    problem: str
+    where: str = "stub"
+    template = "The value of task {task!r} does not fit {expected}, which its {where} declares: {problem}. {hint}"
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        if self.where == "handler":
+            return "Return what the handler declares, or correct its return annotation."
+        return "Let stub and handler declare the same type; `result.result` has the value as it was stored."
 
 
 class ListeningCancelledError(PicoCeleryError, RuntimeError):

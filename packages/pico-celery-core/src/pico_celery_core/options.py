@@ -33,7 +33,7 @@ class ExecutionOptions(TypedDict, total=False):
 
 
 class TaskOptions(ExecutionOptions, total=False):
-    """What `@task` takes: Celery's options of a task, with times in seconds.
+    """What `@task` takes: Celery's options of a task, with times in seconds, and ours.
 
     An attribute of the task's own `base` class is an option as well, which this does not know: pass it in a dict of
     `Any`, as `@task("orders.confirm", base=Audited, **audit)`.
@@ -84,6 +84,8 @@ class TaskOptions(ExecutionOptions, total=False):
     retry_backoff_max: float
     retry_jitter: bool
     retry_kwargs: dict[str, Any]
+    # our own
+    typed: bool | None
 
 
 class MessageOptions(ExecutionOptions, total=False):
@@ -147,6 +149,7 @@ class SendOptions(MessageOptions, total=False):
     """
 
     publish_timeout: float | None
+    typed: bool | None
 
 
 _EXECUTION_OPTIONS: Final = ExecutionOptions.__optional_keys__
@@ -155,7 +158,9 @@ SEND_OPTIONS: Final = MessageOptions.__optional_keys__
 
 # Our own: how long an `async def` stub may take to send, in seconds.
 PUBLISH_TIMEOUT: Final = "publish_timeout"
-_KNOWN: Final = SEND_OPTIONS | {PUBLISH_TIMEOUT}
+# Our own: whether values become what the annotations say; None leaves it to the setting `pico_typed_values`.
+TYPED: Final = "typed"
+_KNOWN: Final = SEND_OPTIONS | {PUBLISH_TIMEOUT, TYPED}
 
 
 def check_task_options(where: str, options: Mapping[str, Any]) -> None:

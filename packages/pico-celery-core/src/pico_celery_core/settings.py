@@ -29,6 +29,8 @@ PICO_OPTIONS: Final[dict[str, Option]] = {
     "pico_max_message_size": Option(64 * 2**20, type="int"),
     "pico_publish_timeout": Option(10.0, type="float"),
     "pico_result_timeout": Option(None, type="float"),
+    "pico_schedules": Option(None, type="dict"),
+    "pico_typed_values": Option(True, type="bool"),
 }
 KNOWN: Final[dict[str, Option]] = {**dict(flatten(NAMESPACES)), **PICO_OPTIONS}
 DECLARED: Final = ("broker_url", "backend_url", "task_track_started")

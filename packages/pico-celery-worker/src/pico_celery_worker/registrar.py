@@ -18,6 +18,7 @@ from pico_celery_worker.execution.execution import Executor
 from pico_celery_worker.lifecycle.worker import attach
 from pico_celery_worker.tasks.compatibility import check_compatibility
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
+from pico_celery_worker.tasks.schedules import add_schedules
 from pico_celery_worker.tasks.task import AsyncTask, register
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class PicoTaskRegistrar:
         Raises:
             DuplicateTaskError: If two handlers share a name, or a handler and another task of an app that is finalised.
                 Where the app is not, its `finalize` raises this for the latter.
+            ScheduleError: If a schedule cannot be that of its handler.
             ContractError: If no call of a stub in the container fits the handler of its task.
         """
         found: dict[str, Handler] = {}
@@ -60,6 +62,7 @@ class PicoTaskRegistrar:
             if handler.key is handler.cls:  # rather than one of the interfaces that it is provided as
                 found[handler.spec.name] = handler
         check_compatibility(self._container, found)
+        add_schedules(self._app, found.values())
         if runtime_of(self._app) is not None:
             self._app.finalize()  # so that the tasks of the older container are there, and can make way
         singletons = AsyncSingletons(self._container)

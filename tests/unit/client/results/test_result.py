@@ -119,8 +119,8 @@ async def test_waiting_can_be_cancelled(result):
 
 
 async def test_a_value_that_is_false_is_a_value(result):
-    finish(result, None)
-    assert await result is None
+    finish(result, "")
+    assert await result == ""
 
 
 def test_a_result_can_be_made_from_an_id(result, app):

@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel
 
 from pico_celery_core import Sensitive, send_task
 from pico_celery_core.contract.compatibility import compare
@@ -126,3 +127,17 @@ def test_what_is_no_contract_is_told_apart(text: str, says: str):
     with pytest.raises(ContractFileError, match="python -m pico_celery_client contract") as failed:
         read_contract(text)
     assert says in str(failed.value)
+
+
+def test_models_are_told_by_their_schemas():
+    class Parcel(BaseModel):
+        weight: float
+
+    class Parcels:
+        @send_task("parcels.weigh")
+        def weigh(self, parcel: Parcel, copies: int) -> set[int]: ...
+
+    (entry,) = read_contract(write_contract([Parcels]))
+    assert entry.schemas.keys() == {"parcel"}
+    assert entry.schemas["parcel"]["properties"]["weight"]["type"] == "number"
+    assert entry.returned == {"items": {"type": "integer"}, "type": "array", "uniqueItems": True}

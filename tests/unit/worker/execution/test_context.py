@@ -284,7 +284,7 @@ async def test_a_handler_that_is_awaited_has_a_context_of_its_own(app, container
             return self.context.name, self.context.id
 
     container(Outer)
-    assert app.tasks["outer"].apply(task_id="outer-id").get() == ("outer", "outer-id")
+    assert app.tasks["outer"].apply(task_id="outer-id").get() == ["outer", "outer-id"]
     assert known.values["name"] == "context.know"
 
 

@@ -204,7 +204,7 @@ def fail_to_prepare(step: Any) -> None:
     async def prepare() -> None:
         raise OSError("no disk")
 
-    handler = SimpleNamespace(key=Tasks, spec=SimpleNamespace(options={}))
+    handler = replace(next(iter(step._runtime.executors)).handler, key=Tasks)
     executor = SimpleNamespace(plan=SimpleNamespace(prepare=prepare), handler=handler)
     step._runtime = replace(step._runtime, executors=[executor])
 

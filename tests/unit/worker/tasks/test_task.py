@@ -221,7 +221,7 @@ def test_bind_gives_the_task_and_leaves_it_out_of_the_signature(app, container):
             return bound.name, bound.request.id, value
 
     container(Tasks)
-    assert app.tasks["bound"].apply(args=[3], task_id="an-id").get() == ("bound", "an-id", 3)
+    assert app.tasks["bound"].apply(args=[3], task_id="an-id").get() == ["bound", "an-id", 3]
     with pytest.raises(TypeError):
         app.tasks["bound"].apply_async(args=[1, 2])
 

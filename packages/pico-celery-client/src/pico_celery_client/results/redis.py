@@ -78,6 +78,8 @@ class _RedisSession:
         stack.push_async_callback(self._pubsub.aclose)
         self._subscribed: dict[bytes, str] = {}
         self._confirmed: set[bytes] = set()
+        # The channels by which something has come since the last fetch began, which is older.
+        self._overtaken: set[bytes] = set()
 
     async def start(self) -> None:
         # Reading a subscription needs one: this is no task's channel.
@@ -131,15 +133,17 @@ class _RedisSession:
 
     async def _fetch(self, tasks: dict[bytes, str]) -> None:
         for channels in _batches(list(tasks)):
+            self._overtaken.clear()
             async with asyncio.timeout(_ANSWER):
                 payloads = await self._redis.mget(channels)
             for channel, payload in zip(channels, payloads, strict=True):
-                if payload is not None:
+                if payload is not None and channel not in self._overtaken:
                     self._tell(tasks[channel], payload)
 
     def _deliver(self, channel: bytes, payload: bytes) -> None:
         task_id = self._subscribed.get(channel)
         if task_id is not None:
+            self._overtaken.add(channel)
             self._tell(task_id, payload)
 
     def _tell(self, task_id: str, payload: bytes) -> None:

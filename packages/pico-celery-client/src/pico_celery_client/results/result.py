@@ -14,6 +14,7 @@ from pico_celery_client.results.listener import Meta, is_ready, listener_for, st
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_core.values.returned import ReturnedValue
 
 _timeouts: Final = PerApp(Timeouts.of)
 
@@ -38,18 +39,20 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
         state: str
         status: str
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, returned: ReturnedValue | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What the stub declares; None where it declares nothing, and for results that were not made by a stub.
+        self.returned = returned
         # The RPC backend's replies go to a queue of the thread that has sent: this one, unless this is a copy.
         self.reply_to = getattr(self.backend, "oid", None)
 
     def __copy__(self) -> "TaskResult[_R]":
         copied = cast("TaskResult[_R]", super().__copy__())
-        copied.reply_to = self.reply_to
+        copied.reply_to, copied.returned = self.reply_to, self.returned
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (*super().__reduce__(), {"reply_to": self.reply_to})
+        return (*super().__reduce__(), {"reply_to": self.reply_to, "returned": self.returned})
 
     def __await__(self) -> Generator[Any, None, _R]:
         return self.wait().__await__()
@@ -68,9 +71,12 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
 
         Raises:
             celery.exceptions.TimeoutError: If no value has come in time. The task goes on.
+            ResultTypeError: If the value does not fit the stub's return annotation.
             Exception: What the handler raised.
         """
         value: Any = super().get(self._limit(timeout), *args, **kwargs)
+        if self.returned is not None and not self.ignored and not isinstance(value, BaseException):
+            value = self.returned.load(value)
         return cast("_R", value)
 
     async def wait(self, timeout: float | None = None) -> _R:
@@ -86,6 +92,7 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
 
         Raises:
             ResultTimeoutError: If no value has come in time. It is a TimeoutError. The task goes on.
+            ResultTypeError: If the value does not fit the stub's return annotation.
             Exception: What the handler raised.
         """
         if not self.ignored:

@@ -14,8 +14,10 @@ from pico_celery_client.results.result import TaskResult
 from pico_celery_client.testing.calls import Call, declared_tasks, described, named_arguments, stub_behind, task_name
 from pico_celery_client.testing.outcomes import Outcome, Outcomes, PreparedResult
 from pico_celery_core.backends import BACKEND_HEADER
+from pico_celery_core.options import TYPED
 from pico_celery_core.suggestions import near_miss
 from pico_celery_core.testing.memory import Outbox, keep_in_memory, round_trip
+from pico_celery_core.values.returned import is_typed
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -106,7 +108,9 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
             TypeError: If the arguments do not fit the stub.
         """
         known = stub_behind(stub)
-        expected = named_arguments(known, *round_trip(known.bind(args, kwargs), self.conf.task_serializer))
+        typed = is_typed(self, known.spec.options.get(TYPED))
+        sent = known.bind(args, kwargs, typed=typed)
+        expected = named_arguments(known, *round_trip(sent, self.conf.task_serializer))
         calls = self.calls_of(stub)
         for call in reversed(calls):
             if call.arguments == expected:
@@ -140,8 +144,10 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
 
         Raises:
             kombu.exceptions.EncodeError: If no worker could store the value.
+            ResultTypeError: If it does not fit the stub's return annotation.
         """
-        self._prepare(task, [self._outcomes.returning(item, delay) for item in (value, *more)])
+        values = [self._dumped(task, item) for item in (value, *more)]
+        self._prepare(task, [self._outcomes.returning(item, delay) for item in values])
 
     def raises(self, task: str | Callable[..., Any], error: Exception, /, *more: Exception, delay: float = 0) -> None:
         """Say what a task's handler will raise. See `returns`.
@@ -183,7 +189,9 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
             kombu.exceptions.EncodeError: If the serializer cannot encode an argument.
         """
         task_id = options.pop("task_id", None) or uuid()
-        result_class = functools.partial(PreparedResult, app=self)
+        # A client's own class of results carries what its stub declares.
+        declared = getattr(options.get("result_cls"), "keywords", {})
+        result_class = functools.partial(PreparedResult, app=self, returned=declared.get("returned"))
         meant = {option: value for option, value in options.items() if option not in _OURS}
         result = super().send_task(name, args, kwargs, task_id=task_id, result_cls=result_class, **meant)
         message = self._messages.pop(task_id)
@@ -196,6 +204,12 @@ class RecordingCelery(Celery):  # type: ignore[misc]  # Celery has no types
     def _take(self, message: Message) -> None:
         message.accept = {message.content_type}
         self._messages[message.headers["id"]] = message
+
+    def _dumped(self, task: str | Callable[..., Any], value: Any) -> Any:
+        stub = None if isinstance(task, str) else stub_behind(task)
+        if stub is None or stub.returned is None or not is_typed(self, stub.spec.options.get(TYPED)):
+            return value
+        return stub.returned.dump(value)
 
     def _prepare(self, task: str | Callable[..., Any], outcomes: list[Outcome]) -> None:
         self._outcomes.prepared.setdefault(task_name(task), deque()).extend(outcomes)

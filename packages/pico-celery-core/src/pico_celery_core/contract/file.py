@@ -10,15 +10,16 @@ import inspect
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pico_celery_core.contract.signatures import message_signature
 from pico_celery_core.errors import ContractFileError
 from pico_celery_core.metadata import stubs
 from pico_celery_core.sensitive import is_sensitive
+from pico_celery_core.values.schemas import schema_of
 
 FORMAT: Final = 1
 
@@ -40,11 +41,15 @@ class ContractEntry:
         task: The task's name.
         name: The stub's full name.
         signature: Its signature, as `message_signature` returns it.
+        schemas: The JSON schemas of those of its parameters whose values are no plain JSON by their annotations.
+        returned: That of the value which it expects, if it is none either.
     """
 
     task: str
     name: str
     signature: inspect.Signature
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    returned: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -74,6 +79,7 @@ def write_contract(clients: Iterable[type]) -> str:
                 "stub": stub.name,
                 "parameters": [_parameter_data(parameter) for parameter in stub.signature.parameters.values()],
                 "returns": _annotation_text(stub.signature.return_annotation),
+                **_schema_data("returns_schema", stub.signature.return_annotation, "validation"),
             }
             for stub in promised
         ],
@@ -103,6 +109,8 @@ def read_contract(text: str) -> list[ContractEntry]:
                     [_parameter(parameter) for parameter in entry["parameters"]],
                     return_annotation=_annotation(entry.get("returns")),
                 ),
+                {parameter["name"]: parameter["schema"] for parameter in entry["parameters"] if "schema" in parameter},
+                entry.get("returns_schema"),
             )
             for entry in data["stubs"]
         ]
@@ -139,12 +147,18 @@ def _parameter_data(parameter: inspect.Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "kind": parameter.kind.name,
         "annotation": _annotation_text(parameter.annotation),
+        **_schema_data("schema", parameter.annotation, "serialization"),
     }
     if parameter.default is not parameter.empty:
         data["has_default"] = True
         if _survives_json(parameter.default) and not is_sensitive(parameter.annotation):
             data["default"] = parameter.default
     return data
+
+
+def _schema_data(key: str, annotation: Any, mode: Literal["serialization", "validation"]) -> dict[str, Any]:
+    schema = schema_of(annotation, mode)
+    return {} if schema is None else {key: schema}
 
 
 def _parameter(data: Mapping[str, Any]) -> inspect.Parameter:

@@ -10,10 +10,11 @@ from celery.bin.base import CeleryCommand, CLIContext
 from pico_celery_core.contract.file import ContractEntry, read_contract
 from pico_celery_core.errors import ContractFileError
 from pico_celery_core.suggestions import near_miss
-from pico_celery_worker.cli import rendering
+from pico_celery_worker.cli import rendering, schedules
 from pico_celery_worker.cli.checks import CODES, POOLS, Severity, check, expected_pool
 from pico_celery_worker.cli.context import inspected, style
 from pico_celery_worker.cli.dead_letters import dead
+from pico_celery_worker.cli.replay import replay
 
 
 @click.group()
@@ -21,7 +22,9 @@ def pico() -> None:
     """Look at the tasks of a pico-celery app."""
 
 
+pico.add_command(schedules.schedules_command)
 pico.add_command(dead)
+pico.add_command(replay)
 
 
 def _known_codes(_context: Any, _option: Any, codes: tuple[str, ...]) -> tuple[str, ...]:

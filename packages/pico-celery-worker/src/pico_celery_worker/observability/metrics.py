@@ -7,19 +7,27 @@ worker counts anyway, when it is scraped. The only labels are names of registere
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import signals, states
 from celery.exceptions import Reject
 from celery.worker import state
-from prometheus_client import REGISTRY, Counter, Histogram
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from pico_celery_core.publishing_time import published_at
 from pico_celery_worker import group_commit
 from pico_celery_worker.consumer.unacked import unacked_messages
 from pico_celery_worker.loop import current_runner
+
+if TYPE_CHECKING or find_spec("prometheus_client") is not None:
+    from prometheus_client import REGISTRY, Counter, Histogram
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+else:
+    # A container that looks through the worker's package imports this module also where the extra `metrics` is not
+    # installed. Nothing of it is used then.
+    Collector = object
+    REGISTRY = Counter = Histogram = CounterMetricFamily = GaugeMetricFamily = Metric = lambda *_, **__: None
 
 # In seconds. Tasks take longer than the requests of a web server, for which the default ones are.
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)

@@ -17,6 +17,8 @@ from pico_celery_worker.execution.execution import Execution, Executor
 from pico_celery_worker.loop import current_runner, current_task
 from pico_celery_worker.tasks.masking import ARGS, HIDDEN, KWARGS, Mask, is_masked
 from pico_celery_worker.tasks.models import resolve_annotations
+from pico_celery_worker.tasks.schedules import SCHEDULE_OPTION, complete
+from pico_celery_worker.tasks.values import HandlerValues
 
 
 class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -54,26 +56,41 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
         app: Any = self.app
         return Mask(self.handler, maxlen=app.amqp.argsrepr_maxsize, maxlevels=app.conf.task_repr_maxlevels)
 
+    @functools.cached_property
+    def values(self) -> HandlerValues | None:
+        """What turns the arguments of messages into what the handler declares; None where that is off."""
+        return HandlerValues.of(self)
+
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
-        """Send the task, as Celery's `Task.apply_async`, without showing what the handler marks as sensitive."""
+        """Send the task, as Celery's `Task.apply_async`, with arguments of the types that the handler declares.
+
+        What the handler marks as sensitive is not shown.
+        """
+        if self.values is not None:
+            args, kwargs = self.values.sent(args, kwargs)
         if self.mask:
             options = {**self.mask.shown(args or (), kwargs or {}), **options}
+        if SCHEDULE_OPTION in options and not complete(self.app, options):
+            return None
         return super().apply_async(args, kwargs, *more, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task and wait for its value, as Celery does with every task."""
         try:
             if not self.request.called_directly:
-                return self._call(args, kwargs)
+                return self._call(args, kwargs, self.values)
             with current_task.pushed(self, args, kwargs):
-                return self._call(args, kwargs)
+                return self._call(args, kwargs, None)
         except BaseException as error:
             begin_in_handler(error)
             raise
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], values: HandlerValues | None) -> Any:
+        if values is not None:
+            # Before the component is made, and outside of Celery's autoretry: what does not fit now never will.
+            args, kwargs = values.received(args, kwargs)
         try:
-            return self.called_by_celery(*args, **kwargs)
+            value = self.called_by_celery(*args, **kwargs)
         except _RetryRequestedError as request:
             super().retry(**request.arguments)
             raise
@@ -82,6 +99,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery has no types
             if wanted is not None:
                 super().retry(**wanted.arguments)
             raise
+        return value if values is None else values.returned(value)
 
     def retry(
         self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, *more: Any, **options: Any

@@ -146,7 +146,7 @@ class TaskRunner:
             **kwargs: The task's keyword arguments.
 
         Returns:
-            What the handler returns, as a result backend returns it.
+            What the handler returns, as its annotation declares it, or else as a result backend returns it.
 
         Raises:
             celery.exceptions.TimeoutError: If it takes longer than the runner's `timeout`.
@@ -157,18 +157,34 @@ class TaskRunner:
         if spec is None:
             hint = "Give it a method of a component's class, such as OrderTasks.confirm."
             raise DeclarationError("TaskRunner.run()", handler.__qualname__, "it is not a @task method", hint)
-        result: Any = self._app.send_task(spec.name, args, kwargs)
-        if getattr(self._app.tasks.get(spec.name), "ignore_result", False):
+        known = self._app.tasks.get(spec.name)
+        values = getattr(known, "values", None)
+        sent_args, sent_kwargs = values.sent(args, kwargs) if values else (args, kwargs)
+        result: Any = self._app.send_task(spec.name, sent_args, sent_kwargs)
+        if getattr(known, "ignore_result", False):
             self.join()
             result.ignored = True  # there is nothing to wait for
-        value: _R = result.get(timeout=self._timeout)
-        return value
+        value: Any = result.get(timeout=self._timeout)
+        return values.revived(value) if values and not result.ignored else value  # type: ignore[no-any-return]
 
     async def arun(
         self, handler: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs
     ) -> _R:
         """Do as `run` does, without blocking the event loop."""
         return await asyncio.to_thread(lambda: self.run(handler, *args, **kwargs))
+
+    def deliver(self, message: Any) -> Any:
+        """Execute a message that a worker has received before, such as that of a dead letter.
+
+        Args:
+            message: A task's message, of Celery's second protocol: kombu's `Message`.
+
+        Returns:
+            Celery's `AsyncResult`.
+        """
+        self._pool.deliver(message)
+        result: Any = self._app.AsyncResult(message.headers["id"])
+        return result
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until every task has ended, those included that tasks have sent.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pico_celery_core.contract.file import ContractEntry
-from pico_celery_worker.cli.checks import components, contracts, handlers, queues, settings
+from pico_celery_worker.cli.checks import components, contracts, handlers, queues, schedules, settings
 from pico_celery_worker.cli.checks.finding import CODES, Finding, Severity
 from pico_celery_worker.cli.checks.settings import POOLS
 from pico_celery_worker.cli.inspection import Inspection
@@ -35,6 +35,7 @@ def check(
         yield from contracts.check(inspection)
         yield from contracts.check_promises(inspection, promises)
         yield from handlers.check(inspection, pool or expected_pool(inspection.app.conf))
+        yield from schedules.check(inspection)
         if queue_limit:
             yield from queues.check(inspection, queue_limit)
         yield from settings.check(inspection, pool or expected_pool(inspection.app.conf))

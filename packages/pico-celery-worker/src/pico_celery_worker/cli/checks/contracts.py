@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator
 
 from pico_celery_core.contract.compatibility import Comparison
 from pico_celery_core.contract.file import ContractEntry
+from pico_celery_core.contract.signatures import message_signature
+from pico_celery_core.values.schemas import misfit, schema_of
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.tasks.compatibility import compare_stub, compare_with
+from pico_celery_worker.tasks.values import are_typed
 
 
 def check(inspection: Inspection) -> Iterator[Finding]:
@@ -34,6 +37,8 @@ def check_promises(inspection: Inspection, promises: Iterable[ContractEntry]) ->
         handler = handlers.get(stub.task)
         if handler is not None:
             yield from _compare(str(stub), compare_with(stub.signature, handler), handler)
+            if are_typed(handler, inspection.app):
+                yield from _compare_values(stub, handler)
         elif stub.task not in inspection.app.tasks:
             yield Finding(
                 "no-handler",
@@ -42,6 +47,22 @@ def check_promises(inspection: Inspection, promises: Iterable[ContractEntry]) ->
                 f"It sends {stub.task!r}, of which this app has no handler.",
                 "Restore the handler's name, or change the client first.",
             )
+
+
+def _compare_values(stub: ContractEntry, handler: Handler) -> Iterator[Finding]:
+    signature = message_signature(handler.function, bound=bool(handler.spec.options.get("bind")))
+    problems = []
+    for name, sent in stub.schemas.items():
+        parameter = signature.parameters.get(name)
+        taken = None if parameter is None else schema_of(parameter.annotation, "validation")
+        problem = "" if taken is None else misfit(sent, taken)
+        problems += [f"Its {name!r} does not fit {handler}: {problem}."] if problem else []
+    returned = schema_of(signature.return_annotation, "serialization")
+    problem = misfit(returned, stub.returned) if returned is not None and stub.returned is not None else ""
+    problems += [f"What {handler} returns does not fit it: {problem}."] if problem else []
+    for told in problems:
+        hint = "Deploy what takes both first: a new field with a default, an old one that may be left out."
+        yield Finding("contract", Severity.ERROR, str(stub), told, hint)
 
 
 def _compare(stub: str, comparison: Comparison, handler: Handler) -> Iterator[Finding]:

@@ -4,12 +4,15 @@ import inspect
 from collections.abc import Iterator
 from typing import Final
 
+from celery import Celery
+
 from pico_celery_core.contract.signatures import method_signature
 from pico_celery_worker.cli.checks.blocking import blocking_calls
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.container.handlers import Handler
-from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.tasks.models import unresolved_annotation, untyped_annotations
+from pico_celery_worker.tasks.values import are_typed
 
 _TAKES_A_TASK: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -29,6 +32,7 @@ def check(inspection: Inspection, pool: str) -> Iterator[Finding]:
     for handler in inspection.handlers:
         yield from _bound_without_place(handler)
         yield from _unresolved(handler)
+        yield from _untyped(handler, inspection.app)
         yield from _deprecated_options(handler)
         if pool in _CONCURRENT:
             yield from _blocking(handler)
@@ -51,6 +55,11 @@ def _unresolved(handler: Handler) -> Iterator[Finding]:
     if unresolved is not None:
         problem = f"{unresolved.problem[0].upper()}{unresolved.problem[1:]}."
         yield Finding("annotation", Severity.ERROR, str(handler), problem, unresolved.hint)
+
+
+def _untyped(handler: Handler, app: Celery) -> Iterator[Finding]:
+    for problem, hint in untyped_annotations(handler) if are_typed(handler, app) else ():
+        yield Finding("untyped", Severity.WARNING, str(handler), problem, hint)
 
 
 def _deprecated_options(handler: Handler) -> Iterator[Finding]:
