@@ -11,7 +11,8 @@ from kombu.exceptions import ChannelError, ConnectionError, EncodeError, Operati
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
-from pico_celery_client.publishing.publisher import Send, broker_of, publish, publish_here
+from pico_celery_client.publishing.publisher import broker_of, publish
+from pico_celery_client.publishing.sending import send_here
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
@@ -98,8 +99,10 @@ class CeleryClientInterceptor(MethodInterceptor):
             return self.send_here(stub, args, kwargs, options, typed=typed)
         if timeout is None:
             timeout = self._timeouts.publish
-        send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
-        return self._publish(stub.spec.name, send, self._masked(stub, args, kwargs, options), timeout or None)
+        result_class = self.result_class(stub, typed)
+        return self._publish(
+            stub, args, kwargs, result_class, self._masked(stub, args, kwargs, options), timeout=timeout or None
+        )
 
     def is_typed(self, client: Any, stub: Stub) -> bool:
         """Tell whether the annotations of a stub say what its arguments and its task's value are.
@@ -154,7 +157,7 @@ class CeleryClientInterceptor(MethodInterceptor):
         """
         self._warn_where_it_blocks(stub)
         send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
-        return publish_here(self._app, send, self._masked(stub, args, kwargs, options))
+        return send_here(self._app, send, self._masked(stub, args, kwargs, options))
 
     def _masked(
         self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
@@ -165,8 +168,19 @@ class CeleryClientInterceptor(MethodInterceptor):
         """Return the options that say how arguments are shown, if some are sensitive. See `Stub.shown`."""
         return stub.shown(args, kwargs, self._repr_limits()) if stub.sensitive else {}
 
-    async def _publish(self, task: str, send: Send, options: Mapping[str, Any], timeout: float | None) -> Any:
-        result = await publish(self._app, task, send, options, timeout)
+    async def _publish(
+        self,
+        stub: Stub,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result_class: Callable[[str], TaskResult[Any]],
+        options: Mapping[str, Any],
+        *,
+        timeout: float | None,
+    ) -> Any:
+        send = functools.partial(self._send, stub, args, kwargs, result_class)
+        explain = functools.partial(self._explained, stub, args, kwargs, options)
+        result = await publish(self._app, stub.spec.name, send, options, timeout, explain=explain)
         if isinstance(result, TaskResult):
             # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
             result.backend = self._app.backend
@@ -203,28 +217,39 @@ class CeleryClientInterceptor(MethodInterceptor):
         result_class: Callable[[str], TaskResult[Any]],
         options: Mapping[str, Any],
     ) -> Any:
-        name = stub.spec.name
         try:
             sent = self.with_backend(options)
-            return self._app.send_task(name, args=args, kwargs=kwargs, result_cls=result_class, **sent)
-        except EncodeError as error:
+            return self._app.send_task(stub.spec.name, args=args, kwargs=kwargs, result_cls=result_class, **sent)
+        except Exception as error:
+            explained = self._explained(stub, args, kwargs, options, error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _explained(
+        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any], error: Exception
+    ) -> Exception:
+        """Return what to raise of an error in sending: one that says what was sent and to where, if it does not."""
+        name = stub.spec.name
+        explained: Exception = error
+        if isinstance(error, EncodeError):
             serializer = options.get("serializer") or self._app.conf.task_serializer
             for argument, value in stub.named(args, kwargs):
                 if not _encodes(value, serializer):
                     kind = type(value).__qualname__
-                    raise ArgumentEncodingError(stub.name, name, argument, kind, serializer) from error
-            raise
-        except OperationalError as error:
+                    explained = ArgumentEncodingError(stub.name, name, argument, kind, serializer)
+                    break
+        elif isinstance(error, (OperationalError, *_AMQP_ERRORS)):
             # What the operating system says of it, such as "Connection refused", does not always tell of whom.
-            raise self._refused(name, error) from error
-        except Exception as error:
-            if isinstance(error, _AMQP_ERRORS):
-                raise self._refused(name, error) from error
+            explained = self._refused(name, error)
+        else:
             # Celery and kombu do not say which of the options they choke on, nor whose.
             names = [option for option in options if option not in _OURS]
             given = f"with the options {', '.join(names)}" if names else "without options"
             error.add_note(f"{stub.name}, which sends {name!r} {given}, raised this.")
-            raise
+        if explained is not error:
+            explained.__cause__ = error
+        return explained
 
     def with_backend(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Have a message say where its result is looked for, so that its worker can tell if that is in vain.

@@ -1,5 +1,6 @@
 """Where results are kept, in words that sender and worker can compare."""
 
+import functools
 import re
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -46,6 +47,11 @@ def result_backend_address(app: Celery) -> str:
     backend: Any = app.conf.result_backend
     if not isinstance(backend, str):
         return "" if backend is None else str(getattr(backend, "__qualname__", type(backend).__qualname__))
+    return _address(backend, (app.conf.result_backend_transport_options or {}).get("global_keyprefix"))
+
+
+@functools.lru_cache
+def _address(backend: str, prefix: Any) -> str:
     if backend.partition("://")[0] == "disabled":
         return ""
     parts = urlsplit(_CREDENTIALS.sub("", backend.partition(";")[0]))
@@ -55,14 +61,13 @@ def result_backend_address(app: Celery) -> str:
     except ValueError:  # some databases have something else in its place
         return f"{parts.scheme}://"
     if parts.scheme in _REDIS:
-        return _redis_address(server, port, parts, app.conf.result_backend_transport_options or {})
+        return _redis_address(server, port, parts, prefix)
     if not parts.netloc:
         return f"{parts.scheme}://{parts.path}" if parts.scheme else parts.path
     return f"{parts.scheme}://{server}{f':{port}' if port else ''}{parts.path}"
 
 
-def _redis_address(server: str, port: int | None, parts: Any, options: Any) -> str:
-    prefix = options.get("global_keyprefix")
+def _redis_address(server: str, port: int | None, parts: Any, prefix: Any) -> str:
     after = f" with the prefix {prefix}" if prefix else ""
     if parts.scheme.endswith("+socket"):
         return f"redis://{parts.path}/{parse_qs(parts.query).get('virtual_host', ['0'])[0]}{after}"

@@ -176,7 +176,7 @@ async def test_what_has_only_waited_for_a_connection_at_the_deadline_is_not_sent
         await publish(app, "tasks.run", held.send(2), {}, 0.05)
     held.release.set()
     assert await first == 1
-    threads = _publishers.of(app)
+    threads = _publishers.of(app).threads
     await until(lambda: threads._idle._value == threads._threads)
     assert held.sent == [1]
 
