@@ -361,6 +361,8 @@ class Scene:
         return worker.process.pid
 
     def _run_out_of_memory(self) -> None:
+        for worker in self.crew.running:
+            self.crew.wait_until_ready(worker)  # one that starts ends where the broker refuses what it asks
         with self.broker.memory_alarm():
             self._for_a_while()
 

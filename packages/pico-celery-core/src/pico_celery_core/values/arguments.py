@@ -64,7 +64,17 @@ class ArgumentCodecs:
                     self._defaults[name] = parameter.default
         self._keywords = {p.name for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY}
         codecs = [codec for _, codec in (*self._positional, self._more, self._other)]
-        self.has_any = bool(self._named or any(codecs))
+        self._codecs = [codec for codec in (*codecs, *self._named.values()) if codec is not None]
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._codecs)
+
+    def compile(self) -> None:
+        """Compile all codecs now, rather than when they are first needed."""
+        for codec in self._codecs:
+            codec.compile()
 
     def dump(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], left_open: object = _NOTHING
@@ -92,7 +102,7 @@ class ArgumentCodecs:
     def _converted(
         self, convert: _Convert, args: tuple[Any, ...], kwargs: Mapping[str, Any], left_open: object
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if not self.has_any:
+        if not self._codecs:
             return args, dict(kwargs)
         positional = self._positional
         known = len(positional)

@@ -142,15 +142,16 @@ class Codec:
             mode: "serialization" for what is sent, "validation" for what is taken.
         """
         try:
-            schema: dict[str, Any] = self._compiled().json_schema(mode=mode)
+            schema: dict[str, Any] = self.compile().json_schema(mode=mode)
         except Exception:  # noqa: BLE001  # of a type's own validators, for instance
             return None
         return schema
 
     def _validated(self, value: Any) -> Any:
-        return self._compiled().validate_python(value)
+        return self.compile().validate_python(value)
 
-    def _compiled(self) -> Any:
+    def compile(self) -> Any:
+        """Make pydantic's adapter now, which a scalar's codec makes only for a value of another type. Return it."""
         if self._adapter is None:
             self._adapter = _adapter(self.annotation)
         return self._adapter

@@ -25,6 +25,10 @@ class HandlerValues:
         sensitive = {name for name, p in signature.parameters.items() if is_sensitive(p.annotation)}
         self._arguments = ArgumentCodecs(signature, sensitive)
         self._returned = ReturnedValue.of(handler.spec.name, signature.return_annotation, "handler")
+        # Now: later there may be no file left that could be opened to import what they need.
+        self._arguments.compile()
+        if self._returned is not None:
+            self._returned.codec.compile()
 
     @classmethod
     def of(cls, task: Any) -> Self | None:

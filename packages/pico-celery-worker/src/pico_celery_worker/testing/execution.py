@@ -20,6 +20,7 @@ from kombu.utils.imports import symbol_by_name
 from pico_celery_core.suggestions import near_miss
 from pico_celery_core.testing.memory import MemoryBackend
 from pico_celery_worker.consumer.unacked import was_redelivered
+from pico_celery_worker.tasks.task import AsyncTask
 
 # Part of kombu has types, and these have not.
 _accepted: Any = prepare_accept_content
@@ -40,6 +41,8 @@ class InProcessPool:
     """
 
     def __init__(self, app: Celery, *, is_delivered_twice: bool = False) -> None:
+        # In this thread: pytest rewrites what it imports of a plugin, and Python before 3.11.8 cannot do so in two.
+        _class_named(AsyncTask.Request)
         self._is_delivered_twice = is_delivered_twice
         self._app = app
         self._accept = _accepted(app.conf.accept_content)
