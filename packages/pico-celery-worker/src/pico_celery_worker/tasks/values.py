@@ -51,9 +51,7 @@ class HandlerValues:
         try:
             return self._arguments.load(tuple(args), kwargs)
         except ArgumentError as error:
-            handler = self._handler
-            problem = f"the argument {error.argument!r}: {error.problem}"
-            raise HandlerArgumentsError(handler.spec.name, str(handler), problem, str(handler.signature)) from None
+            raise self._misfit(error) from None
 
     def sent(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
         """Return the arguments of a message to send as plain data. What fits no parameter stays as it is.
@@ -62,15 +60,19 @@ class HandlerValues:
             HandlerArgumentsError: If one does not fit.
             LossyModelError: If one would not arrive as it is.
         """
-        handler = self._handler
         try:
             return self._arguments.dump(tuple(args or ()), kwargs or {})
         except ArgumentError as error:
             if error.problem:
-                problem = f"the argument {error.argument!r}: {error.problem}"
-                raise HandlerArgumentsError(handler.spec.name, str(handler), problem, str(handler.signature)) from None
+                raise self._misfit(error) from None
             kind = type(error.value).__qualname__
-            raise LossyModelError(str(handler), handler.spec.name, error.argument, kind, "json") from error.__cause__
+            where = str(self._handler)
+            raise LossyModelError(where, self._handler.spec.name, error.argument, kind, "json") from error.__cause__
+
+    def _misfit(self, error: ArgumentError) -> HandlerArgumentsError:
+        handler = self._handler
+        problem = f"the argument {error.argument!r}: {error.problem}"
+        return HandlerArgumentsError(handler.spec.name, str(handler), problem, str(handler.signature))
 
     def returned(self, value: Any) -> Any:
         """Return the handler's value as plain data.
