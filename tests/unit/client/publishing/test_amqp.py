@@ -55,7 +55,10 @@ def writes(monkeypatch) -> list[int]:
 
 
 def arrived(url: str, queue: str, count: int) -> list[Any]:
-    """Take so many numbers, and what else is there, out of a queue."""
+    """Take so many numbers, and what else is there, out of a queue.
+
+    They come in order: a batch that takes long is overtaken by the next one, on a connection of its own.
+    """
     numbers = []
     with Connection(url) as connection:
         channel = connection.default_channel
@@ -67,7 +70,7 @@ def arrived(url: str, queue: str, count: int) -> list[Any]:
             return message is None and len(numbers) >= count
 
         eventually(take, timeout=40)
-    return numbers
+    return sorted(numbers)
 
 
 @pytest.mark.parametrize("confirm", [True, False])
