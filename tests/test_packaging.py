@@ -31,7 +31,7 @@ FIXTURES = {
 }
 
 every_package = pytest.mark.parametrize("name", PACKAGES)
-pytestmark = [pytest.mark.thorough, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(420)]
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> str:

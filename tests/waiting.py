@@ -8,7 +8,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def eventually(condition: Callable[[], _T], timeout: float = 20, explain: Callable[[], object] = str) -> _T:
+def eventually(condition: Callable[[], _T], timeout: float = 90, explain: Callable[[], object] = str) -> _T:
     """Return what a condition says as soon as that is true."""
     deadline = time.monotonic() + timeout
     while True:
@@ -20,7 +20,7 @@ def eventually(condition: Callable[[], _T], timeout: float = 20, explain: Callab
         time.sleep(0.01)
 
 
-async def until(condition: Callable[[], object], timeout: float = 20) -> None:
+async def until(condition: Callable[[], object], timeout: float = 90) -> None:
     """Let others run until a condition is true."""
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110

@@ -73,7 +73,7 @@ class Network:
             connection.abort()
 
     def _do(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     def _call(self, function: Callable[[], None]) -> None:
         async def call() -> None:

@@ -58,4 +58,4 @@ class SharedWorker:
         return result
 
     def get(self, name: str, *args: object, **options: object) -> object:
-        return self.send(name, *args, **options).get(timeout=30)
+        return self.send(name, *args, **options).get(timeout=60)

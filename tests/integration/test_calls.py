@@ -8,7 +8,7 @@ import pytest
 from tests.integration.stations import station
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 TASKS = 200
 

@@ -21,7 +21,7 @@ def test_the_context_knows_its_execution(worker: SharedWorker) -> None:
     result = worker.app.send_task(
         "canvas.family", [1], {}, headers={"tenant": "acme"}, priority=3, time_limit=60, retries=2
     )
-    seen = result.get(timeout=30)
+    seen = result.get(timeout=60)
     deadline = seen.pop("deadline")
     assert 40 < deadline - time.time() <= 60
     assert seen.pop("headers")["tenant"] == "acme"
@@ -44,14 +44,14 @@ def test_progress_is_seen_by_the_client(worker: SharedWorker, key: str) -> None:
     eventually(lambda: result.state == "PROGRESS", explain=lambda: result.state)
     assert result.info == {"current": 3, "total": 10, "message": "half-way, almost"}
     worker.records.redis.incr(f"arrivals:{key}")
-    assert result.get(timeout=30) == "done"
+    assert result.get(timeout=60) == "done"
 
 
 def test_a_started_task_shows_as_started(worker: SharedWorker, key: str) -> None:
     result = worker.send("canvas.hold", key)
     eventually(lambda: result.state == "STARTED", explain=lambda: result.state)
     worker.records.redis.incr(f"arrivals:{key}")
-    assert result.get(timeout=30) == "let go"
+    assert result.get(timeout=60) == "let go"
 
 
 def test_ignore_result_stores_nothing(worker: SharedWorker) -> None:
@@ -71,7 +71,7 @@ def test_ignore_result_stores_nothing(worker: SharedWorker) -> None:
 )
 def test_signals_fire_once(worker: SharedWorker, outcome: str, signals: dict[str, int]) -> None:
     result = worker.send("canvas.signalled", outcome)
-    result.get(timeout=30, propagate=False)
+    result.get(timeout=60, propagate=False)
     total = sum(signals.values())
     eventually(lambda: len(worker.records.of(f"signals:{result.id}")) >= total)
     assert Counter(worker.records.of(f"signals:{result.id}")) == signals
@@ -106,7 +106,7 @@ def test_inspect(worker: SharedWorker, key: str) -> None:
         worker.records.until(result.id, "body")
         assert [task["id"] for task in inspect.active()[name]] == [result.id]
         worker.records.redis.incr(f"arrivals:{key}")
-        result.get(timeout=30)
+        result.get(timeout=60)
 
 
 def test_rate_limit(worker: SharedWorker) -> None:
@@ -115,7 +115,7 @@ def test_rate_limit(worker: SharedWorker) -> None:
     assert [*replies[0].values()] == [{"ok": "new rate limit set successfully"}]
     started = time.monotonic()
     for result in [worker.send("canvas.late") for _ in range(5)]:
-        assert result.get(timeout=30) == 1
+        assert result.get(timeout=60) == 1
     assert time.monotonic() - started > 0.3
     control.rate_limit("canvas.late", 0, reply=True, limit=1, timeout=10)
 

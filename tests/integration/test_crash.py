@@ -11,7 +11,7 @@ from tests.integration.pools import POOLS, Pool
 from tests.integration.stations import KINDS, Station, on
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 VISIBILITY_TIMEOUT = 4
 SETTINGS = {

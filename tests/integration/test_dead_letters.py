@@ -18,7 +18,7 @@ from tests import services
 from tests.integration.workers import ROOT, running_worker, sender
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 
 @dataclass

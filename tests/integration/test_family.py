@@ -13,7 +13,7 @@ from tests.integration.workers import ROOT
 FAMILY = ("pico_fastapi", "pico_sqlalchemy", "pico_actuator", "pico_boot", "aiosqlite")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(420)
 @pytest.mark.skipif(not all(map(find_spec, FAMILY)), reason="a package of the family is not installed")
 def test_the_family_works_together(tmp_path: Path) -> None:
     """A controller sends a task, whose handler uses a repository within a transaction; health is told."""

@@ -17,7 +17,7 @@ from tests.integration.workers import Worker
 from tests.servers import OwnRedis, own_rabbitmq, own_redis, own_sentinel
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 FINISHED = ["began", "finished", "cleaned up"]
 

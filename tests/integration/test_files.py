@@ -9,7 +9,7 @@ from tests.integration.stations import station
 from tests.integration.workers import celery, running_worker
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 LIMIT = 40
 

@@ -24,7 +24,7 @@ def app(redis_url: str) -> Iterator[Celery]:
         yield app
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 def test_all_of_2000_tasks_succeed_and_half_second_waits_overlap(app: Celery, redis_url: str) -> None:
     with running_worker("basic", "-P", "gevent", "-c", "1000", broker=redis_url, backend=redis_url) as worker:
         assert send(app, "basic.noop", 2000).get(timeout=100) == [None] * 2000
@@ -39,7 +39,7 @@ def test_all_of_2000_tasks_succeed_and_half_second_waits_overlap(app: Celery, re
 
 def test_tasks_of_one_process_share_the_backends_connections(app: Celery, redis_url: str) -> None:
     with running_worker("basic", "-P", "gevent", "-c", "50", broker=redis_url, backend=redis_url):
-        send(app, "basic.noop", 500).get(timeout=30)
+        send(app, "basic.noop", 500).get(timeout=60)
         database = app.backend.client.connection_pool.connection_kwargs["db"]
         clients = [client for client in app.backend.client.client_list() if client["db"] == str(database)]
         # One for each of the 500 tasks would be there otherwise.
@@ -53,7 +53,7 @@ def test_rabbitmq(rabbitmq_url: str, rabbitmq_queue: str, redis_url: str) -> Non
         running_worker("basic", *options, broker=rabbitmq_url, backend=redis_url, queue=rabbitmq_queue) as worker,
     ):
         # Ten a second is what Celery 5.7 takes by itself.
-        assert send(app, "basic.echo", 200, "x").get(timeout=15) == [["x"]] * 200
+        assert send(app, "basic.echo", 200, "x").get(timeout=60) == [["x"]] * 200
         assert worker.stop() == 0
         assert "Traceback" not in worker.log
 
@@ -70,5 +70,5 @@ def test_a_killed_workers_task_is_redelivered_and_knows_it(
             records.until("key", "delivered")
             first.stop(signal.SIGKILL)
         with running_worker("suite", *options, **services):
-            assert result.get(timeout=30) is True
+            assert result.get(timeout=60) is True
             assert records.of("key") == ["delivered", "delivered"]

@@ -21,21 +21,21 @@ def test_a_body_that_swallows_its_cancellation_is_closed(worker: SharedWorker) -
         pytest.skip(f"the {worker.pool} pool kills the process")
     result = worker.send_with_limit("interruptions.swallow", time_limit=0.2)
     with pytest.raises(TimeLimitExceeded):
-        result.get(timeout=30)
+        result.get(timeout=60)
     assert worker.records.until(result.id, "finally") == ["body", "swallowed", "finally"]
     worker.process.wait_for_log(rf"{result.id}\] did not stop within 0\.5 s after cancellation: closing its")
 
 
 def test_a_body_that_holds_up_the_loop_is_named_in_the_log_with_its_stack(worker: SharedWorker) -> None:
     result = worker.send("interruptions.compute", 0.8)
-    result.get(timeout=30)
+    result.get(timeout=60)
     worker.process.wait_for_log(rf"The event loop was held up for .* by task interruptions\.compute\[{result.id}\]")
     worker.process.wait_for_log("in _spin_for")
 
 
 def test_asyncio_tasks_that_an_execution_leaves_are_cancelled_and_logged(worker: SharedWorker) -> None:
     result = worker.send("interruptions.leave_tasks")
-    result.get(timeout=30)
+    result.get(timeout=60)
     assert worker.records.of(result.id) == ["left task ended"] * 3
     worker.process.wait_for_log(rf"{result.id}\] left 3 asyncio tasks running")
     assert worker.get("interruptions.others") == []

@@ -8,7 +8,7 @@ from tests.integration.stations import KINDS
 
 
 @pytest.mark.services
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_accounted_for(kind: str) -> None:
     account, workers = ledger.run(kind, tasks=500, rate=40, workers=2, seed=2026)

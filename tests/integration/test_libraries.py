@@ -44,11 +44,11 @@ def web_server() -> Iterator[str]:
     ready, stop = threading.Event(), asyncio.Event()
     thread = threading.Thread(target=asyncio.run, args=[serve()])
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     loop, number = started[0]
     yield f"http://localhost:{number}"
     loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture(scope="module", params=[pool for pool in POOLS if pool.name in COUNTS], ids=str)

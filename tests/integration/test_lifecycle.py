@@ -26,7 +26,7 @@ def test_the_life_of_a_worker(pool: Pool) -> None:
         # They wait before the worker starts, so that all of them want the singletons at once.
         waiting = ResultSet([app.send_task("resources.query") for _ in range(300)], app=app)
         with running_worker("resources", *pool.options, broker=url, backend=url) as worker, records.redis:
-            answers = waiting.get(timeout=30)
+            answers = waiting.get(timeout=60)
             made = {tuple(answer) for answer in answers}
             processes = {process for process, _ in made}
             assert len(made) == len(processes) <= pool.processes
@@ -39,7 +39,7 @@ def test_the_life_of_a_worker(pool: Pool) -> None:
             worker.wait_for_log("Warm shutdown")
             records.redis.incr("arrivals:key")
             assert worker.wait() == 0
-            assert held.get(timeout=5) == ["finished"] * len(held)
+            assert held.get(timeout=60) == ["finished"] * len(held)
             for process in processes:
                 made, tasks, closed = split(records.of(f"process:{process}"))
                 assert made == MADE
@@ -62,12 +62,12 @@ def test_a_singleton_that_fails_stops_the_worker(pool: Pool) -> None:
         variables = {"TEST_BROKER_URL": url, "TEST_BACKEND_URL": url, "TEST_FAIL": "1"}
         with celery("worker", "resources", *pool.options, **variables) as worker:
             if pool.processes == 1:
-                assert worker.wait(10) != 0
+                assert worker.wait(60) != 0
                 worker.wait_for_log("The worker cannot start: .*the database is not there")
             else:
                 worker.wait_for_log("Could not create the singletons that tasks depend on.*the database is not there")
                 with pytest.raises(ResolutionError, match="the database is not there"):
-                    app.send_task("resources.query").get(timeout=10)
+                    app.send_task("resources.query").get(timeout=60)
                 assert worker.stop() == 0
             assert "Closing the container failed" not in worker.log
 

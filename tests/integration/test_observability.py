@@ -16,7 +16,7 @@ from tests.integration.workers import celery, running_worker, sender
 from tests.servers import own_redis
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 # One that nobody else listens on: what connects from this machine does so from 127.0.0.1.
 HOST = f"127.77.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
@@ -79,9 +79,9 @@ def test_a_worker_can_be_asked_how_it_is(options: tuple[str, ...], tmp_path: Pat
         # As a sender with pico-celery has it. Where another test has made one in this process, it is the true time.
         headers = {"pico_published_at": 1_700_000_000}
         for _ in range(5):
-            app.send_task("observed.wait", [0], headers=headers).get(timeout=30)
-        app.send_task("observed.fail").get(timeout=30, propagate=False)
-        app.send_task("observed.write", task_id=FORGED).get(timeout=30)
+            app.send_task("observed.wait", [0], headers=headers).get(timeout=60)
+        app.send_task("observed.fail").get(timeout=60, propagate=False)
+        app.send_task("observed.write", task_id=FORGED).get(timeout=60)
         found = eventually(
             lambda: (
                 (read := samples(port)).get(("pico_celery_tasks_total", "succeeded", "observed.write")) == 1

@@ -21,19 +21,19 @@ pytestmark = pytest.mark.smoke
 
 def test_values_and_keyword_arguments_arrive(worker: SharedWorker) -> None:
     result = worker.app.send_task("outcomes.echo", [1, "zwei"], {"three": [3.0, None]})
-    assert result.get(timeout=30) == [[1, "zwei"], {"three": [3.0, None]}]
+    assert result.get(timeout=60) == [[1, "zwei"], {"three": [3.0, None]}]
     assert result.state == "SUCCESS"
 
 
 def test_a_hundred_results_each_find_their_own_way(worker: SharedWorker) -> None:
     results = [worker.send("outcomes.echo", number) for number in range(100)]
-    assert [result.get(timeout=30)[0] for result in results] == [[number] for number in range(100)]
+    assert [result.get(timeout=60)[0] for result in results] == [[number] for number in range(100)]
 
 
 def test_an_error_reaches_the_caller_with_its_traceback(worker: SharedWorker) -> None:
     result = worker.send("outcomes.fail", "the reason")
     with pytest.raises(ValueError, match="the reason"):
-        result.get(timeout=30)
+        result.get(timeout=60)
     assert result.state == "FAILURE"
     assert "raise ValueError(message)" in result.traceback
 
@@ -48,7 +48,7 @@ def caller(worker: SharedWorker) -> Iterator[Celery]:
 
 def failure(worker: SharedWorker, app: Celery, kind: str) -> BaseException:
     with pytest.raises(Exception) as info:  # noqa: PT011
-        app.AsyncResult(worker.send("outcomes.fail_with", kind).id).get(timeout=30)
+        app.AsyncResult(worker.send("outcomes.fail_with", kind).id).get(timeout=60)
     return info.value
 
 
@@ -103,29 +103,29 @@ def test_a_task_that_cancels_itself_fails(worker: SharedWorker) -> None:
 def test_executions_run_at_once_as_many_as_the_pool_has_places(worker: SharedWorker) -> None:
     count = worker.pool.concurrency
     results = ResultSet([worker.send("outcomes.meet", "place", count) for _ in range(count)])
-    assert results.get(timeout=30) == [count] * count
+    assert results.get(timeout=60) == [count] * count
 
 
 def test_each_execution_has_a_component_of_its_own(worker: SharedWorker) -> None:
     results = ResultSet([worker.send("outcomes.count_calls") for _ in range(20)])
-    assert results.get(timeout=30) == [1] * 20
+    assert results.get(timeout=60) == [1] * 20
 
 
 def test_the_current_task_is_right_in_coroutines_gather_and_threads(worker: SharedWorker) -> None:
     results = [worker.send("outcomes.ids") for _ in range(20)]
     for result in results:
-        assert set(result.get(timeout=30)) == {result.id}
+        assert set(result.get(timeout=60)) == {result.id}
 
 
 def test_all_executions_of_a_process_share_one_loop(worker: SharedWorker) -> None:
     results = ResultSet([worker.send("outcomes.where") for _ in range(20)])
-    places = {tuple(place) for place in results.get(timeout=30)}
+    places = {tuple(place) for place in results.get(timeout=60)}
     assert len(places) <= worker.pool.processes
 
 
 def test_a_coroutine_that_blocks_on_a_socket_disturbs_no_other_task(worker: SharedWorker) -> None:
     results = ResultSet([worker.send("outcomes.call_blocking_library", 10) for _ in range(50)])
-    assert results.get(timeout=30) == [None] * 50
+    assert results.get(timeout=60) == [None] * 50
 
 
 def test_run_blocking_lets_blocking_clients_wait_at_once(worker: SharedWorker) -> None:
@@ -134,7 +134,7 @@ def test_run_blocking_lets_blocking_clients_wait_at_once(worker: SharedWorker) -
     results = ResultSet([worker.send("outcomes.meet_blocking", key) for _ in range(count)])
     eventually(lambda: int(worker.records.redis.get(f"arrivals:{key}") or 0) == count)
     worker.records.redis.rpush(key, *["go"] * count)
-    assert results.get(timeout=30) == ["go"] * count
+    assert results.get(timeout=60) == ["go"] * count
 
 
 def test_a_task_that_waits_for_another_on_its_own_loop_is_told_so(worker: SharedWorker) -> None:

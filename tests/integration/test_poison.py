@@ -52,7 +52,7 @@ class Poisoned:
         return self.app.send_task(name, args, **options)
 
     def get(self, name: str, *args: Any, **options: Any) -> Any:
-        return self.send(name, *args, **options).get(timeout=15)
+        return self.send(name, *args, **options).get(timeout=60)
 
     def publish(self, body: Any, **message: Any) -> None:
         """Send a message as it is."""
@@ -127,7 +127,7 @@ def test_what_is_no_exception_fails_the_task(worker: Poisoned, task: str, name: 
     result = worker.send(task, name)
     error = HandlerCancelledError if name == "CancelledError" else HandlerExitError
     with pytest.raises(error, match=rf"{task}\[{result.id}\].*{name}"):
-        result.get(timeout=15)
+        result.get(timeout=60)
     assert result.state == "FAILURE"
     if name != "GeneratorExit":  # whose traceback Python drops on its way from task to task
         assert "raise base_exception(name)" in result.traceback
@@ -153,7 +153,7 @@ def test_a_component_whose_making_exits_fails_the_task(worker: Poisoned) -> None
 @pytest.mark.parametrize("name", EXCEPTIONS)
 def test_exceptions_that_nobody_can_pickle_or_show_fail_the_task(worker: Poisoned, name: str) -> None:
     result = worker.send("poison.raise", name)
-    result.get(timeout=15, propagate=False)
+    result.get(timeout=60, propagate=False)
     assert result.state == "FAILURE"
     assert "raise exception(name)" in result.traceback
     worker.logged(rf"{result.id}\] raised unexpected")
@@ -177,7 +177,7 @@ def test_a_result_that_nobody_can_encode_fails_the_task_and_names_the_type(
 ) -> None:
     result = worker.send("poison.return", name)
     with pytest.raises(ResultEncodingError, match=f"the json serializer cannot encode {problem}"):
-        result.get(timeout=15)
+        result.get(timeout=60)
     worker.logged(rf"{result.id}\] raised unexpected: ResultEncodingError")
 
 
@@ -189,7 +189,7 @@ def test_recursion_without_end_fails_the_task(worker: Poisoned) -> None:
 def test_a_traceback_of_nine_hundred_frames_is_stored_whole(worker: Poisoned) -> None:
     result = worker.send("poison.trace", 900)
     with pytest.raises(ValueError, match="far down"):
-        result.get(timeout=15)
+        result.get(timeout=60)
     assert all(f"in f{number}\n" in result.traceback for number in (0, 450, 900))
 
 
@@ -422,7 +422,7 @@ def test_what_workers_tell_each_other_can_be_poison_too() -> None:
         running_worker("poison", *OPTIONS, broker=url, backend=url, is_alone=False) as process,
     ):
         eventually(is_heard)
-        assert app.send_task("poison.normal", [1]).get(timeout=15) == 1
+        assert app.send_task("poison.normal", [1]).get(timeout=60) == 1
         assert process.stop() == 0
 
 
@@ -472,7 +472,7 @@ def test_links_to_nowhere_fail_the_task(worker: Poisoned, link: str) -> None:
     sent = message(json.dumps([arguments, {}, {link: [{"task": 5, "args": 5, "options": []}]}]))
     worker.publish(**sent)
     result = worker.app.AsyncResult(sent["headers"]["id"])
-    result.get(timeout=15, propagate=False)
+    result.get(timeout=60, propagate=False)
     assert result.state == "FAILURE"
 
 

@@ -7,7 +7,7 @@ from tests.integration.stations import station
 from tests.integration.workers import celery
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 BROKERS = ("redis", "rabbitmq")
 

@@ -93,7 +93,7 @@ def connected(app: Celery) -> Client:
 async def test_values_of_declared_types_arrive_as_such(client, url):
     parcel, copy = Parcel(Decimal("1.50"), {"red", "blue"}), Parcel(Decimal(2), set())
     result = await client.ship(parcel, timedelta(minutes=5), copy)
-    receipt = await result.wait(timeout=30)
+    receipt = await result.wait(timeout=60)
     assert receipt == Receipt(parcels=[parcel, copy], arrives={UUID(result.id): timedelta(minutes=10)})
     with pytest.raises(CallError, match=r"the argument 'parcel' does not fit: weight: Input should be"):
         await client.ship({"weight": "heavy", "colours": []}, timedelta())  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ async def test_values_of_declared_types_arrive_as_such(client, url):
 
 async def test_a_task_awaits_the_tasks_that_it_sends_and_is_their_parent(client):
     result = await client.parent(10)
-    seen = await result.wait(timeout=30)
+    seen = await result.wait(timeout=60)
     assert seen["id"] == result.id
     assert [child["number"] for child in seen["children"]] == list(range(10))
     assert {(child["parent"], child["root"]) for child in seen["children"]} == {(result.id, result.id)}
@@ -166,7 +166,7 @@ async def test_a_model_travels_to_a_pydantic_handler_and_back_as_plain_data(clie
         lines: list[str]
 
     result = await client.total(Order(id=7, lines=["tea"]))
-    assert await result.wait(timeout=30) == {"id": 7, "lines": ["tea", "total"]}
+    assert await result.wait(timeout=60) == {"id": 7, "lines": ["tea", "total"]}
 
 
 async def test_progress_is_followed_from_a_worker(client):
@@ -195,7 +195,7 @@ async def test_a_sensitive_argument_stays_hidden_when_the_task_is_retried(client
                 result = await client.autoretried("s3cret")
             else:
                 result = await client.login("ada", "s3cret", how)
-            value = await result.wait(timeout=30)
+            value = await result.wait(timeout=60)
             while not receiver.should_stop:
                 reading.drain_events(timeout=10)
     app.close()

@@ -12,7 +12,7 @@ from tests.integration.stations import KINDS, Station, assert_quiet, on
 from tests.integration.workers import Worker
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
 FINISHED = ["began", "finished", "cleaned up"]
 CANCELLED = ["began", "cancelled", "cleaned up"]

@@ -50,7 +50,7 @@ class Worker:
             self._ended = True
             self._news.notify_all()
 
-    def wait_for_log(self, pattern: str, timeout: float = 30, *, after: int = 0) -> str:
+    def wait_for_log(self, pattern: str, timeout: float = 90, *, after: int = 0) -> str:
         """Wait until a line of the log matches, and return it.
 
         Args:
@@ -70,13 +70,13 @@ class Worker:
                 if not self._news.wait(max(deadline - time.monotonic(), 0)):
                     raise AssertionError(f"No {pattern!r} in the log within {timeout} s:\n{self.log}")
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 90) -> int:
         """Send a signal, and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait(timeout)
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 90) -> int:
         """Wait until the process has ended, and return the exit code."""
         try:
             code = self.process.wait(timeout)
@@ -90,7 +90,7 @@ class Worker:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._reader.join(5)
+        self._reader.join(60)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class AsyncioTasks:
             async with limit:
                 await queue.put(number)
 
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             for number in range(5):
                 group.create_task(put(number))
             numbers = sorted([await queue.get() for _ in range(5)])

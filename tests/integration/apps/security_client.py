@@ -178,7 +178,7 @@ def wait() -> None:
 
     async def send_and_wait() -> None:
         result = await accounts.aopen("ada", PASSWORD)
-        show("awaited", await result.wait(timeout=15))
+        show("awaited", await result.wait(timeout=60))
 
     attempt(asyncio.run, send_and_wait())
 

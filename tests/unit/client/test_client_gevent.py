@@ -50,7 +50,7 @@ def test_greenlets_send_and_wait_with_sync_stubs(redis_url):
         def call(number):
             result = client.run(number)
             gevent.spawn(finish, result)
-            return result.get(timeout=10)
+            return result.get(timeout=60)
 
         print(*{job.get() for job in [gevent.spawn(call, number) for number in range(50)]})
         """,
@@ -73,7 +73,7 @@ def test_an_event_loop_sends_and_waits_with_async_stubs_while_greenlets_go_on(re
         async def call(number):
             result = await client.arun(number)
             gevent.spawn(finish, result)
-            return await result.wait(timeout=10)
+            return await result.wait(timeout=60)
 
         async def main():
             return await asyncio.gather(*map(call, range(50)))

@@ -165,7 +165,7 @@ async def test_a_result_that_is_ignored_is_none_at_once(container, asynchronous)
     Client = client_with(ignore_result=True)
     client = container(Client).get(Client)
     result = await client.arun(1) if asynchronous else client.run(1)
-    assert result.get(timeout=1) is None
+    assert result.get(timeout=60) is None
     assert await result is None
     assert [step async for step in result.progress()] == []
 

@@ -195,14 +195,14 @@ def test_a_handler_can_make_an_equal_model_of_what_arrives(model, arrives):
 def test_a_result_comes_back_as_it_was(client, value):
     result = client.take(1)
     result.backend.store_result(result.id, value, "SUCCESS")
-    assert result.get(timeout=1) == value
+    assert result.get(timeout=60) == value
 
 
 @pytest.mark.parametrize(("value", "arrives"), CHANGED.values(), ids=CHANGED)
 def test_a_result_comes_back_as_something_else(client, value, arrives):
     result = client.take(1)
     result.backend.store_result(result.id, value, "SUCCESS")
-    assert result.get(timeout=1) == arrives
+    assert result.get(timeout=60) == arrives
 
 
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)

@@ -69,7 +69,7 @@ def arrived(url: str, queue: str, count: int) -> list[Any]:
                 numbers.append(channel.message_to_python(message).decode()[0][0])
             return message is None and len(numbers) >= count
 
-        eventually(take, timeout=40)
+        eventually(take, timeout=90)
     return sorted(numbers)
 
 

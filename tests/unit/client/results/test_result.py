@@ -41,8 +41,8 @@ def finish(result: TaskResult[str], value: object = None, state: str = states.SU
 async def test_awaiting_a_finished_task_gives_its_value(result):
     finish(result, "done")
     assert await result == "done"
-    assert await result.wait(timeout=1) == "done"
-    assert result.get(timeout=1) == "done"
+    assert await result.wait(timeout=60) == "done"
+    assert result.get(timeout=60) == "done"
 
 
 async def test_awaiting_waits_for_the_task(result):
@@ -50,7 +50,7 @@ async def test_awaiting_waits_for_the_task(result):
     done, _ = await asyncio.wait([waiting], timeout=0.05)
     assert not done
     finish(result, "done")
-    assert await asyncio.wait_for(waiting, 5) == "done"
+    assert await asyncio.wait_for(waiting, 60) == "done"
 
 
 async def test_the_event_loop_goes_on_while_it_is_awaited(result):
@@ -60,13 +60,13 @@ async def test_the_event_loop_goes_on_while_it_is_awaited(result):
         await asyncio.sleep(0)
         ticks += 1
     finish(result, "done")
-    assert await asyncio.wait_for(waiting, 5) == "done"
+    assert await asyncio.wait_for(waiting, 60) == "done"
 
 
 async def test_several_can_wait_for_one_task(result):
     waiting = asyncio.gather(result.wait(), result.wait(), TaskResult(result.id, app=result.app).wait())
     finish(result, "done")
-    assert await asyncio.wait_for(waiting, 5) == ["done"] * 3
+    assert await asyncio.wait_for(waiting, 60) == ["done"] * 3
 
 
 async def test_waiting_ends_with_a_timeout_and_the_task_goes_on(result):
@@ -94,7 +94,7 @@ async def test_what_the_task_raised_is_raised(result):
 async def test_a_task_that_raised_timeout_error_is_told_from_a_wait_that_did(result):
     finish(result, TimeoutError("upstream is slow"), states.FAILURE)
     with pytest.raises(TimeoutError, match="upstream is slow"):
-        await result.wait(timeout=5)
+        await result.wait(timeout=60)
 
 
 async def test_an_error_of_ours_comes_back_whole(result):
@@ -126,7 +126,7 @@ async def test_a_value_that_is_false_is_a_value(result):
 def test_a_result_can_be_made_from_an_id(result, app):
     again: TaskResult[str] = TaskResult(result.id, app=app)
     finish(result, "done")
-    assert again.get(timeout=1) == "done"
+    assert again.get(timeout=60) == "done"
 
 
 # All that Celery's own result can do
@@ -150,11 +150,11 @@ async def test_it_does_what_celerys_own_result_does(on_redis, how):
     called: list[str] = []
     result.then(lambda it: called.append(it.id))
     finish(result, "done")
-    assert result.get(timeout=5) == "done"
+    assert result.get(timeout=60) == "done"
     assert called == [result.id]
     assert (result.state, result.successful(), result.failed(), result.traceback) == ("SUCCESS", True, False, None)
     assert list(result.collect(timeout=5)) == [(result, "done")]
-    assert ResultSet([result], app=result.app).get(timeout=5) == ["done"]
+    assert ResultSet([result], app=result.app).get(timeout=60) == ["done"]
     result.forget()
     assert result.app.AsyncResult(result.id).state == states.PENDING
 
@@ -176,7 +176,7 @@ async def test_a_reply_by_rpc_reaches_who_awaits_it_whichever_thread_has_sent(
     app.conf.task_default_queue = rabbitmq_queue
     client = container(Client, overrides={Celery: app}).get(Client)
     result = client.run() if how == "sync" else await client.arun()
-    waiting = asyncio.ensure_future(result.wait(timeout=20))
+    waiting = asyncio.ensure_future(result.wait(timeout=60))
     request = Context(reply_to=result.reply_to, correlation_id=result.id)
     await asyncio.to_thread(app.backend.store_result, result.id, "done", states.SUCCESS, request=request)
     assert await waiting == "done"
@@ -192,7 +192,7 @@ async def test_a_reply_by_rpc_reaches_who_awaits_a_copy(rabbitmq_url, rabbitmq_q
     request = Context(reply_to=result.reply_to, correlation_id=result.id)
     await asyncio.to_thread(app.backend.store_result, result.id, "done", states.SUCCESS, request=request)
     again = copy.copy(result) if how == "copied" else pickle.loads(pickle.dumps(result))
-    assert await again.wait(timeout=10) == "done"
+    assert await again.wait(timeout=60) == "done"
     app.close()
 
 

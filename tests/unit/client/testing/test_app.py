@@ -49,7 +49,7 @@ class Shop:
         self.orders = orders
 
     def sell(self, order: int) -> str:
-        value: str = self.orders.confirm(order, email="ada@shop.example").get(timeout=5)
+        value: str = self.orders.confirm(order, email="ada@shop.example").get(timeout=60)
         return value
 
 
@@ -222,7 +222,7 @@ async def test_a_result_is_celerys_and_can_be_awaited(recording_celery, orders):
     assert isinstance(result, AsyncResult)
     assert isinstance(result, TaskResult)
     assert (result.state, result.ready(), result.successful()) == ("SUCCESS", True, True)
-    assert await result == await result.wait(timeout=5) == result.get(timeout=5) == result.result == "confirmed"
+    assert await result == await result.wait(timeout=60) == result.get(timeout=5) == result.result == "confirmed"
     assert [step async for step in result.progress()] == []
     assert AsyncResult(result.id, app=recording_celery).get() == "confirmed"
 

@@ -137,7 +137,7 @@ def fail(app: Celery, error: BaseException) -> str:
 
 def received(app: Celery, task_id: str) -> Any:
     with pytest.raises(BaseException) as info:  # noqa: PT011
-        AsyncResult(task_id, app=app).get(timeout=5)
+        AsyncResult(task_id, app=app).get(timeout=60)
     return info.value
 
 

@@ -77,10 +77,10 @@ def test_a_result_is_decoded_as_another_process_would(app, delivered):
 def test_who_waits_for_a_result_is_woken(app, delivered):
     result = app.send_task("tasks.run")
     got: list[Any] = []
-    thread = threading.Thread(target=lambda: got.append(result.get(timeout=30)))
+    thread = threading.Thread(target=lambda: got.append(result.get(timeout=60)))
     thread.start()
     app.backend.store_result(result.id, "done", "SUCCESS")
-    thread.join(30)
+    thread.join(60)
     assert got == ["done"]
 
 

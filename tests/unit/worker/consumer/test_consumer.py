@@ -119,7 +119,7 @@ def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, unac
 
     def acknowledge(*_: Any) -> None:
         busy.release()
-        assert done.wait(5)
+        assert done.wait(60)
 
     threads = [threading.Thread(target=consumer.call_soon_ack, args=(acknowledge, "logger")) for _ in range(5)]
     for thread in threads:
@@ -128,7 +128,7 @@ def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, unac
     assert not busy.acquire(timeout=0.05)
     done.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert [busy.acquire(timeout=5) for _ in range(3)] == [True] * 3
 
 

@@ -321,7 +321,7 @@ def test_a_final_state_waits_for_a_connection_and_gives_it_back(store, gate):
     storing.join(0.05)
     assert store.attempts == []
     gate.release()
-    storing.join(5)
+    storing.join(60)
     assert store.get_state("1") == states.SUCCESS
     assert gate.acquire(timeout=5)
 

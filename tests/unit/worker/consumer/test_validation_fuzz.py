@@ -131,7 +131,7 @@ def test_a_message_as_celery_sends_it_runs_the_task(worker: Worker) -> None:
     sent = {"task": NAME, "id": task_id, "lang": "py"}
     answers = worker.take(body=body, headers=sent, content_type="application/json", content_encoding="utf-8")
     assert answers == ["acknowledged"]
-    assert worker.app.AsyncResult(task_id).get(timeout=5) == [[1], {"two": 2}]
+    assert worker.app.AsyncResult(task_id).get(timeout=60) == [[1], {"two": 2}]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

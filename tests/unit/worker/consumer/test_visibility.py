@@ -292,7 +292,7 @@ def test_a_thread_renews_until_the_worker_has_stopped(make_parent, monkeypatch, 
         eventually(lambda: client.zscore("unacked_index", tag) > 1)
     connections = len(client.client_list())
     step.shutdown(parent)
-    assert ended.wait(10)
+    assert ended.wait(60)
     assert len(client.client_list()) < connections
 
 

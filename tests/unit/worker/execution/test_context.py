@@ -194,7 +194,7 @@ async def test_a_state_that_is_being_stored_when_the_task_is_interrupted_comes_b
 
     def store(**_: Any) -> None:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         events.append("stored")
 
     context = TaskContext.__new__(TaskContext)

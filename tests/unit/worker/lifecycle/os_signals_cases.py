@@ -45,7 +45,7 @@ def a_handler_may_wait_although_the_signal_strikes_the_hub() -> None:
     with _handlers(handle) as handlers:
         handlers.defer()
         gevent.get_hub().loop.run_callback(_strike)
-        assert handled.wait(10)
+        assert handled.wait(60)
         assert numbers == [signal.SIGTERM]
 
 
@@ -62,7 +62,7 @@ def without_that_a_handler_may_not_wait() -> None:
 
     with _handlers(handle):
         gevent.get_hub().loop.run_callback(_strike)
-        assert struck.wait(10)
+        assert struck.wait(60)
     assert errors == ["BlockingSwitchOutError"]
 
 
@@ -99,7 +99,7 @@ def each_signal_is_handled_once() -> None:
         for count in (1, 2):
             handled.clear()
             _strike()
-            assert handled.wait(10)
+            assert handled.wait(60)
             gevent.sleep(0)
             assert calls == [signal.SIGTERM] * count
 
@@ -120,9 +120,9 @@ def what_a_handler_installs_is_deferred_too() -> None:
     with _handlers(handle) as handlers:
         handlers.defer()
         _strike()
-        assert first.wait(10)
+        assert first.wait(60)
         gevent.get_hub().loop.run_callback(_strike)
-        assert second.wait(10)
+        assert second.wait(60)
         assert isinstance(signal.getsignal(signal.SIGTERM), _Deferred)
         assert isinstance(signal.getsignal(signal.SIGINT), _Deferred)
 
@@ -143,7 +143,7 @@ def a_signal_that_follows_at_once_is_kept_back_until_its_handler_is_deferred() -
         handlers.defer()
         _strike()
         assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        assert handled.wait(10)
+        assert handled.wait(60)
         assert by[0] is not hub.get_hub()
         assert by[0] is not gevent.getcurrent()
         assert not {*SIGNALS} & signal.pthread_sigmask(signal.SIG_BLOCK, [])

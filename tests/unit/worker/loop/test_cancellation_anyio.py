@@ -141,7 +141,7 @@ def test_nothing_after_the_blocks_runs(how: str, blocks: list[Block], wait: Call
     asyncio.run(run())
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 @given(outside=st.sampled_from(BLOCKS), inside=st.sampled_from(BLOCKS))
 @settings(max_examples=64, deadline=None)
 def test_a_soft_limit_that_is_caught_in_a_block_lets_the_body_go_on(outside: Block, inside: Block) -> None:

@@ -99,7 +99,7 @@ class Interrupted(ThreadRunner):
         wait = waiter.wait
 
         def wait_interrupted() -> None:
-            self.begun.wait(5)
+            self.begun.wait(60)
             if self.errors:
                 raise self.errors.pop(0)
             wait()
@@ -278,7 +278,7 @@ def test_what_is_called_again_and_again_is_called_on_the_loop(runner):
             called.set()
 
     runner.keep_calling(call, 0.001)
-    assert called.wait(20)
+    assert called.wait(60)
     assert set(loops) == {runner.loop}
 
 

@@ -35,7 +35,7 @@ async def ask(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await reader.read()
     except ConnectionResetError:
         return b""
@@ -69,7 +69,7 @@ async def test_a_request_may_come_in_pieces():
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             answer = await reader.read()
         writer.transport.abort()
 
@@ -131,7 +131,7 @@ async def test_a_server_that_stops_drops_what_is_open():
 
         await server.stop()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             with suppress(ConnectionResetError):
                 assert await reader.read() == b""
         writer.transport.abort()

@@ -119,7 +119,7 @@ def a_task_that_ends_is_acknowledged_and_its_result_is_stored() -> None:
     with _worker() as worker:
         request = worker.run("give", args=[5])
         worker.pool._pool.join()
-        assert worker.app.AsyncResult(request.id).get(timeout=5) == 5
+        assert worker.app.AsyncResult(request.id).get(timeout=60) == 5
         assert _answers(request) == ["acknowledged"]
         assert not state.requests
 

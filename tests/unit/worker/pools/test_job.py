@@ -66,10 +66,10 @@ def test_a_job_that_runs_is_cancelled_and_counts_as_terminated(jobs):
     body = Body()
     job = job_of(jobs, body)
     thread, outcome = in_thread(job.run)
-    assert body.began.wait(5)
+    assert body.began.wait(60)
     jobs.cancel(job.number, 5)
     assert body.seen == ["cleaned up"]
-    thread.join(5)
+    thread.join(60)
     assert_terminated(outcome[0])
 
 
@@ -91,22 +91,22 @@ def test_a_job_that_has_ended_is_left_alone(jobs):
 def test_all_are_cancelled_at_once(jobs):
     bodies = [Body() for _ in range(3)]
     threads = [in_thread(job_of(jobs, body).run) for body in bodies]
-    assert all(body.began.wait(5) for body in bodies)
+    assert all(body.began.wait(60) for body in bodies)
     jobs.cancel_all(5)
     assert [body.seen for body in bodies] == [["cleaned up"]] * 3
     for thread, outcome in threads:
-        thread.join(5)
+        thread.join(60)
         assert_terminated(outcome[0])
 
 
 def test_what_cannot_be_cancelled_is_not_waited_for_without_end(jobs):
     let_go = threading.Event()
-    job = job_of(jobs, lambda: let_go.wait(5))
+    job = job_of(jobs, lambda: let_go.wait(60))
     thread, outcome = in_thread(job.run)
     jobs.cancel_all(0.01)
     assert outcome == []
     let_go.set()
-    thread.join(5)
+    thread.join(60)
     assert outcome == [True]
 
 
@@ -137,9 +137,9 @@ def test_the_outer_of_two_coroutines_is_cancelled(jobs):
 
     job = job_of(jobs, wait)
     thread, outcome = in_thread(job.run)
-    assert body.began.wait(5)
+    assert body.began.wait(60)
     jobs.cancel(job.number, 5)
-    thread.join(5)
+    thread.join(60)
     assert_terminated(outcome[0])
 
 

@@ -79,12 +79,12 @@ def wait_for_ever(began: threading.Event, cleaned: list[str]) -> Any:
 
 def test_a_task_runs_and_is_told_of(pool):
     told = apply(pool, lambda value: (False, value, 0.1), 7)
-    assert told.done.wait(5)
+    assert told.done.wait(60)
     assert told.outcome == (False, 7, 0.1)
 
 
 def test_each_task_has_a_number_of_its_own(pool):
-    numbers = {told.pid for told in [apply(pool, lambda: (False, 0, 0)) for _ in range(5)] if told.done.wait(5)}
+    numbers = {told.pid for told in [apply(pool, lambda: (False, 0, 0)) for _ in range(5)] if told.done.wait(60)}
     assert len(numbers) == 5
 
 
@@ -92,7 +92,7 @@ def test_each_task_has_a_number_of_its_own(pool):
 def test_a_task_can_be_ended(pool, how):
     began, cleaned = threading.Event(), []
     told = apply(pool, wait_for_ever, began, cleaned)
-    assert began.wait(5)
+    assert began.wait(60)
     if how == "terminate_job":
         pool.terminate_job(told.pid, signal.SIGTERM)
     elif how == "terminate_and_wait":
@@ -101,7 +101,7 @@ def test_a_task_can_be_ended(pool, how):
     else:
         pool.terminate()
         assert cleaned == ["cleaned up"]
-    assert told.done.wait(5)
+    assert told.done.wait(60)
     assert told.outcome[1].type is Terminated
 
 
@@ -110,7 +110,7 @@ def test_what_waits_for_a_thread_does_not_begin_when_the_pool_is_terminated(pool
     cleaned: list[str] = []
     for began in running:
         apply(pool, wait_for_ever, began, cleaned)
-    assert all(began.wait(5) for began in running)
+    assert all(began.wait(60) for began in running)
     waiting = apply(pool, lambda: (False, 7, 0.1))
     pool.terminate()
     pool.stop()
@@ -119,7 +119,7 @@ def test_what_waits_for_a_thread_does_not_begin_when_the_pool_is_terminated(pool
 
 def hold(began: threading.Semaphore, end: threading.Event) -> tuple[bool, int, float]:
     began.release()
-    assert end.wait(5)
+    assert end.wait(60)
     return False, 7, 0.1
 
 
@@ -135,7 +135,7 @@ def test_a_pool_grows_and_shrinks(pool):
     pool.shrink(4)
     assert pool.num_processes == 1
     end.set()
-    assert all(each.done.wait(5) for each in told)
+    assert all(each.done.wait(60) for each in told)
 
     end.clear()
     told = [apply(pool, hold, began, end) for _ in range(2)]
@@ -143,7 +143,7 @@ def test_a_pool_grows_and_shrinks(pool):
     assert began.acquire(timeout=5)
     assert not began.acquire(timeout=0.05)
     end.set()
-    assert all(each.done.wait(5) for each in told)
+    assert all(each.done.wait(60) for each in told)
 
 
 def test_a_pool_may_begin_with_nothing():
@@ -152,13 +152,13 @@ def test_a_pool_may_begin_with_nothing():
     told = apply(pool, lambda: (False, 7, 0.1))
     assert not told.accepted.wait(0.05)
     pool.grow()
-    assert told.done.wait(5)
+    assert told.done.wait(60)
     pool.stop()
 
 
 def test_a_thread_serves_many_tasks(pool):
     for _ in range(100):
-        assert apply(pool, lambda: (False, 7, 0.1)).done.wait(5)
+        assert apply(pool, lambda: (False, 7, 0.1)).done.wait(60)
     assert pool.info["threads"] <= 2 * pool.limit
 
 
@@ -178,7 +178,7 @@ def test_solo_ends_its_task_when_a_signal_asks_for_it(solo_pool):
     main = threading.get_ident()
 
     def strike() -> None:
-        assert began.wait(5)
+        assert began.wait(60)
         signal.pthread_kill(main, signal.SIGUSR1)
 
     striker = threading.Thread(target=strike)
@@ -193,7 +193,7 @@ def test_solo_ends_its_task_when_a_signal_asks_for_it(solo_pool):
         )
     finally:
         signal.signal(signal.SIGUSR1, previous)
-        striker.join(5)
+        striker.join(60)
     assert cleaned == ["cleaned up"]
     assert told.outcome[1].type is Terminated
 

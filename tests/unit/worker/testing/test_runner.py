@@ -207,17 +207,17 @@ def runner(task_runner: Callable[..., TaskRunner], container: PicoContainer) -> 
 def test_a_call_runs_its_handler(runner, orders):
     result = orders.confirm(7, tags=("new", {3: "three"}))
     assert isinstance(result, TaskResult)
-    assert result.get(timeout=5) == {"order": 7, "tags": ["new", {"3": "three"}], "id": result.id, "request": "none"}
+    assert result.get(timeout=60) == {"order": 7, "tags": ["new", {"3": "three"}], "id": result.id, "request": "none"}
     assert (result.state, result.ready()) == ("SUCCESS", True)
-    assert AsyncResult(result.id, app=runner.app).get(timeout=5)["order"] == 7
+    assert AsyncResult(result.id, app=runner.app).get(timeout=60)["order"] == 7
 
 
 async def test_a_call_runs_its_handler_in_async_code(runner, orders):
     value = await orders.confirm(7)
     assert value["order"] == 7
     result = await orders.aconfirm(8)
-    assert (await result.wait(timeout=5))["order"] == 8
-    assert orders.confirm(9).get(timeout=5)["order"] == 9
+    assert (await result.wait(timeout=60))["order"] == 8
+    assert orders.confirm(9).get(timeout=60)["order"] == 9
 
 
 async def test_an_async_test_may_use_it_as_an_async_context_manager(container, orders, journal):
@@ -265,7 +265,7 @@ def test_the_scope_is_that_of_one_execution_and_is_cleaned_up(runner, journal):
 def test_the_senders_context_does_not_reach_the_handler(runner, orders):
     token = REQUEST.set("42")
     try:
-        assert orders.confirm(7).get(timeout=5)["request"] == "none"
+        assert orders.confirm(7).get(timeout=60)["request"] == "none"
     finally:
         REQUEST.reset(token)
 
@@ -275,7 +275,7 @@ def test_the_current_app_of_a_task_is_the_containers(runner):
         return str(current_app.oid)
 
     current_task = runner.app.task(name="orders.current", shared=False)(current)
-    assert current_task.delay().get(timeout=5) == runner.app.oid
+    assert current_task.delay().get(timeout=60) == runner.app.oid
 
 
 def test_the_settings_are_the_applications():
@@ -283,12 +283,12 @@ def test_the_settings_are_the_applications():
         settings={"task_serializer": "pickle", "result_serializer": "pickle", "accept_content": ["pickle"]}
     )
     with TaskRunner(container):
-        assert container.get(OrderClient).confirm(7, tags=("new",)).get(timeout=5)["tags"] == ("new",)
+        assert container.get(OrderClient).confirm(7, tags=("new",)).get(timeout=60)["tags"] == ("new",)
 
 
 def test_what_the_application_does_not_accept_is_not_run(runner, orders, caplog):
     with pytest.raises(Exception, match="Refusing to deserialize"):
-        with_options(orders, serializer="pickle").confirm(7).get(timeout=5)
+        with_options(orders, serializer="pickle").confirm(7).get(timeout=60)
     assert "The message of task 'orders.confirm' cannot be read" in caplog.text
 
 
@@ -297,7 +297,7 @@ def test_what_the_application_does_not_accept_is_not_run(runner, orders, caplog)
 
 def test_an_error_comes_back_through_the_result_backend(runner, orders):
     with pytest.raises(OutOfStockError) as error:
-        orders.refuse("raise").get(timeout=5)
+        orders.refuse("raise").get(timeout=60)
     assert error.value.args == ("hammer", 3)
     assert error.value.__traceback__ is not None
 
@@ -309,31 +309,31 @@ async def test_an_error_comes_back_to_who_awaits(runner, orders):
 
 def test_a_value_that_the_backend_cannot_encode_fails_the_task(runner, orders):
     with pytest.raises(Exception, match="object"):
-        orders.refuse("encode").get(timeout=5)
+        orders.refuse("encode").get(timeout=60)
 
 
 def test_a_handler_that_ends_the_process_does_not_end_the_test(runner, orders):
     with pytest.raises(HandlerExitError):
-        orders.refuse("exit").get(timeout=5)
+        orders.refuse("exit").get(timeout=60)
 
     def leave() -> None:
         sys.exit(3)
 
     plain = runner.app.task(name="orders.leave", shared=False)(leave)
     with pytest.raises(WorkerLostError, match=r"SystemExit\(3"):
-        plain.delay().get(timeout=5)
+        plain.delay().get(timeout=60)
 
 
 def test_arguments_that_do_not_fit_fail_the_task(runner):
     with pytest.raises(HandlerArgumentsError):
-        runner.app.send_task("orders.confirm").get(timeout=5)
+        runner.app.send_task("orders.confirm").get(timeout=60)
 
 
 def test_a_task_without_a_handler_fails_and_the_log_says_why(runner, orders, caplog):
     with pytest.raises(NotRegistered):
-        orders.forget().get(timeout=5)
+        orders.forget().get(timeout=60)
     with pytest.raises(NotRegistered):
-        runner.app.send_task("orders.confrim").get(timeout=5)
+        runner.app.send_task("orders.confrim").get(timeout=60)
     assert "no handler for task 'orders.confrim': did you mean 'orders.confirm'?" in caplog.text
 
 
@@ -358,7 +358,7 @@ def test_join_waits_for_what_tasks_have_sent(runner, orders, journal):
 
 def test_a_task_that_would_wait_for_itself_fails_instead(runner, orders):
     with pytest.raises(RuntimeError, match="Await the result instead"):
-        orders.split(1, "block").get(timeout=5)
+        orders.split(1, "block").get(timeout=60)
 
 
 async def test_retries_are_made_without_delay(runner, orders, journal):
@@ -376,9 +376,9 @@ async def test_progress_can_be_followed(runner, orders):
 
 def test_chains_groups_and_chords_run(runner):
     add, total = (runner.app.tasks[name] for name in ("orders.add", "orders.sum"))
-    assert chain(add.s(1, 2), add.s(3), add.s(4))().get(timeout=5) == 10
-    assert group(add.s(1, 1), add.s(2, 2))().get(timeout=5) == [2, 4]
-    assert chord([add.s(1, 1), add.s(2, 2)], total.s())().get(timeout=5) == 6
+    assert chain(add.s(1, 2), add.s(3), add.s(4))().get(timeout=60) == 10
+    assert group(add.s(1, 1), add.s(2, 2))().get(timeout=60) == [2, 4]
+    assert chord([add.s(1, 1), add.s(2, 2)], total.s())().get(timeout=60) == 6
 
 
 def test_links_run(runner, journal):
@@ -393,24 +393,24 @@ def test_links_run(runner, journal):
 
 
 def test_queue_countdown_and_priority_do_not_matter(runner, orders):
-    assert with_options(orders, queue="another", countdown=3600).confirm(7).get(timeout=5)["order"] == 7
+    assert with_options(orders, queue="another", countdown=3600).confirm(7).get(timeout=60)["order"] == 7
 
 
 def test_an_expired_message_is_not_run(runner, orders):
     with pytest.raises(TaskRevokedError):
-        with_options(orders, expires=-1).confirm(7).get(timeout=5)
+        with_options(orders, expires=-1).confirm(7).get(timeout=60)
 
 
 def test_time_limits_hold(runner, orders):
-    assert with_options(orders, soft_time_limit=0.02).watch(60).get(timeout=5) == "too long"
+    assert with_options(orders, soft_time_limit=0.02).watch(60).get(timeout=60) == "too long"
     with pytest.raises(TimeLimitExceeded):
-        with_options(orders, time_limit=0.02).watch(60).get(timeout=5)
+        with_options(orders, time_limit=0.02).watch(60).get(timeout=60)
 
 
 def test_revoking_has_no_effect(runner, orders):
     result = orders.watch(0.01)
     result.revoke()
-    assert result.get(timeout=5) == "seen"
+    assert result.get(timeout=60) == "seen"
 
 
 # The end
@@ -447,7 +447,7 @@ def test_a_task_that_does_not_end_is_named_and_cancelled(container, orders, jour
     assert str(error.value).startswith(f"After 0.02 s there still run: orders.watch[{result.id}].")
     assert journal == ["connected", "unit ended", "journal closed"]
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=5)
+        result.get(timeout=60)
     assert result.id not in state.requests
 
 
@@ -464,7 +464,7 @@ def test_a_test_that_fails_does_not_wait(container, orders, journal):
 def test_results_remain(container, orders):
     with TaskRunner(container):
         result = orders.confirm(7)
-    assert result.get(timeout=5)["order"] == 7
+    assert result.get(timeout=60)["order"] == 7
 
 
 def test_the_app_gets_its_broker_back(container, journal):
