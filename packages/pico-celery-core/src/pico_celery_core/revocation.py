@@ -12,9 +12,9 @@ COMMAND: Final = "pico_revoke"
 """The command of remote control that revokes tasks, with their ids as `task_ids`."""
 
 # Both follow kombu's `unacked` in their names, which an application may have changed.
-REVOKED_SUFFIX: Final = "_revoked"
+REVOKED_SUFFIX: Final = ":revoked"
 """What follows in the name of the sorted set of ids that were revoked, each with the time at which it is forgotten."""
-WORKERS_SUFFIX: Final = "_workers"
+WORKERS_SUFFIX: Final = ":workers"
 """What follows in the name of the sorted set of workers, each with the time at which it counts as gone."""
 
 CHECK_REVOKED: Final = "pico_check_revoked"

@@ -657,7 +657,7 @@ def test_kombu_calls_what_is_replaced():
 
 def test_what_is_taken_of_a_task_that_was_revoked_is_known_to_celery(make_reader):
     reader = make_reader()
-    reader.redis.zadd("unacked_revoked", {"revoked": time.time() + 60, "forgotten": time.time() - 60})
+    reader.redis.zadd("unacked:revoked", {"revoked": time.time() + 60, "forgotten": time.time() - 60})
     names = ["revoked", "forgotten", "wanted"]
     for name in names:
         reader.send(name, headers={"id": name})

@@ -32,17 +32,17 @@ def test_a_worker_is_known_for_a_while_and_until_it_ends():
     with place() as (connection, client):
         channel = connection.channel()
         channel.renew_leases()
-        [(name, until)] = client.zrange("unacked_workers", 0, -1, withscores=True)
+        [(name, until)] = client.zrange("unacked:workers", 0, -1, withscores=True)
         assert name == worker_name()
         assert until > client.time()[0]
         unregister(channel)
-        assert client.exists("unacked_workers") == 0
+        assert client.exists("unacked:workers") == 0
 
 
 def test_what_an_application_calls_its_keys_holds_for_this_one():
     with place(global_keyprefix="shop:", unacked_key="pending") as (connection, client):
         connection.channel().renew_leases()
-        assert client.keys("*workers") == ["shop:pending_workers"]
+        assert client.keys("*workers") == ["shop:pending:workers"]
 
 
 def test_redis_may_refuse_it(caplog: pytest.LogCaptureFixture):
