@@ -11,6 +11,7 @@ from typing import Any
 import kombu
 import pytest
 import redis
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.utils.scheduling import round_robin_cycle
 
@@ -652,3 +653,28 @@ def test_kombu_calls_what_is_replaced():
     for name in ("_brpop_start", "_brpop_read", "_in_poll", "_flush_brpop_reauth", "_q_for_pri", "_connparams"):
         assert hasattr(kombu_redis.Channel, name)
     assert callable(kombu_redis.MultiChannelPoller._register)
+
+
+def test_what_is_taken_of_a_task_that_was_revoked_is_known_to_celery(make_reader):
+    reader = make_reader()
+    reader.redis.zadd("unacked:revoked", {"revoked": time.time() + 60, "forgotten": time.time() - 60})
+    names = ["revoked", "forgotten", "wanted"]
+    for name in names:
+        reader.send(name, headers={"id": name})
+    reader.send("without an id")
+    reader.consume()
+    assert reader.take(4) == [*names, "without an id"]
+    assert [name in state.revoked for name in names] == [True, False, False]
+    state.revoked.discard("revoked")
+
+
+def test_it_is_not_looked_up_while_nothing_was_revoked(make_reader):
+    reader = make_reader()
+    for number in range(3):
+        reader.send(number, headers={"id": str(number)})
+    reader.redis.config_resetstat()
+    reader.consume()
+    reader.take(3)
+    calls = reader.redis.info("commandstats")
+    assert "cmdstat_zscore" not in calls
+    assert calls["cmdstat_zadd"]["calls"] == 3

@@ -12,11 +12,15 @@ from pico_celery_worker.consumer.unacked import settles_at_once, unacked_message
 from pico_celery_worker.loop import runner_class
 from pico_celery_worker.loop.watchdog import UnpatchedThreading
 from pico_celery_worker.pools import pool_name
+from pico_celery_worker.transports.workers import unregister
 
 logger = logging.getLogger(__name__)
 
 # How long the process waits at its end for an attempt to renew that is under way, in seconds.
 _LONGEST_END: Final = 10.0
+
+# How long a worker that has ended may take to say so, in seconds.
+_LONGEST_GOODBYE: Final = 1.0
 
 
 class Renewal:
@@ -115,6 +119,7 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
         super().__init__(parent, **kwargs)
         self._entry: Any = None
         self._renewal: Renewal | None = None
+        self._registered_at: Any = None
 
     def start(self, parent: Any) -> None:
         """Begin to look, if the broker is one to look at."""
@@ -124,6 +129,8 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
         is_green = settles_at_once(parent)
         if is_green:
             unacked_messages.reattach(channel)
+        self._registered_at = parent.connection
+        channel.renew_leases()  # before the first message is taken: each is taken by a worker that is known
         options = parent.connection.transport_options or {}
         interval = float(options.get("unacked_restore_interval", transport.Channel.unacked_restore_interval))
         # Twice may fail before the third is too late.
@@ -151,12 +158,21 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
     def stop(self, parent: Any) -> None:
         """End to look where the connection is lost. A worker that stops goes on until all its tasks have ended."""
         if parent.blueprint.state == bootsteps.RUN:
-            self.shutdown(parent)
+            self._end()
 
     terminate = stop
 
     def shutdown(self, parent: Any) -> None:  # noqa: ARG002
-        """End to look."""
+        """End to look, and let clients know that this worker has ended."""
+        self._end()
+        connection, self._registered_at = self._registered_at, None
+        if connection is not None:
+            limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _LONGEST_GOODBYE)
+            options = {**(connection.transport_options or {}), **limits}
+            with contextlib.suppress(Exception), connection.clone(transport_options=options) as own:
+                unregister(own.channel())
+
+    def _end(self) -> None:
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None

@@ -24,13 +24,16 @@ from queue import Empty
 from typing import Any, Final
 
 import redis
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import safe_repr
 from kombu.utils.json import object_hook
 from kombu.utils.scheduling import priority_cycle, round_robin_cycle, sorted_cycle
 
+from pico_celery_core.revocation import REVOKED_SUFFIX
 from pico_celery_worker.group_commit import MOST_BYTES, MOST_ITEMS, GroupCommit, counts
+from pico_celery_worker.transports.workers import register
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +60,24 @@ _LONGEST_SHOWN: Final = 1000
 # What kombu's poller calls the connection of announcements.
 _ANNOUNCEMENT: Final = "ANNOUNCEMENT"
 
-# KEYS: where kombu keeps what is delivered, its index by time, and the queues: one priority after the other, and
-# of each the queues in the order to look into them.
+# KEYS: where kombu keeps what is delivered, its index by time, the ids of tasks that were revoked, and the queues: one
+# priority after the other, and of each the queues in the order to look into them.
 # ARGV: the time, how many queues there are of each priority, how many messages to take at most, after how many bytes to
 # take no more, and whether a queue that had a message has its next turn after the others.
-# It returns whether the queues are empty now, and of each message three things: its queue, itself, and its delivery tag
-# if it was kept. Empty queues are read once more, for Redis announces changes only of keys that were read.
+# It returns whether the queues are empty now, which of the tasks were revoked, and of each message three things: its
+# queue, itself, and its delivery tag if it was kept. Empty queues are read once more, for Redis announces changes only
+# of keys that were read.
 _TAKE: Final = """
 local now, width, room, bytes, turns = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local answer = {0}
+local answer = {0, {}}
+local are_any_revoked
+
+local function note_if_revoked(message)
+  local id = type(message.headers) == 'table' and message.headers.id
+  if are_any_revoked == nil then are_any_revoked = redis.call('EXISTS', KEYS[3]) == 1 end
+  local expiry = are_any_revoked and type(id) == 'string' and redis.call('ZSCORE', KEYS[3], id)
+  if expiry and tonumber(expiry) > tonumber(now) then table.insert(answer[2], id) end
+end
 
 local function reserve(item)
   local ok, message = pcall(cjson.decode, item)
@@ -76,13 +88,14 @@ local function reserve(item)
   redis.call('ZADD', KEYS[2], now, tag)
   redis.call('HSET', KEYS[1], tag,
     '[' .. item .. ',' .. cjson.encode(info.exchange) .. ',' .. cjson.encode(info.routing_key) .. ']')
+  note_if_revoked(message)
   -- What else is to be looked up or counted for each message that is taken belongs here.
   return tag
 end
 
 local order = {}
 for queue = 1, width do order[queue] = queue end
-for first = 2, #KEYS - width, width do
+for first = 3, #KEYS - width, width do
   local full = {unpack(order)}
   while full[1] and room > 0 and bytes > 0 do
     local queue = full[1]
@@ -104,7 +117,7 @@ for first = 2, #KEYS - width, width do
   end
 end
 if room > 0 and bytes > 0 then
-  redis.call('EXISTS', unpack(KEYS, 3))
+  redis.call('EXISTS', unpack(KEYS, 4))
   answer[1] = 1
 end
 return answer
@@ -283,9 +296,10 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         """
         qos = self.qos
         tags = [tag for tag in tuple(qos._delivered) if tag not in qos._dirty]  # noqa: SLF001
-        if tags and self.ack_emulation:
-            with self.conn_or_acquire(client) as connected:
+        with self.conn_or_acquire(client) as connected:
+            if tags and self.ack_emulation:
                 connected.zadd(self.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+            register(self, connected)
 
     def close(self) -> None:
         """Close the channel."""
@@ -319,7 +333,8 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         self._requested_at = time.time()
         _inflight_requests.add(self._requested_at)
         waiting = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
-        keys = [self.global_keyprefix + key for key in (self.unacked_key, self.unacked_index_key, *waiting)]
+        kept = (self.unacked_key, self.unacked_index_key, self.unacked_key + REVOKED_SUFFIX)
+        keys = [self.global_keyprefix + key for key in (*kept, *waiting)]
         room = self.qos.room if self._may_take_many and self.connection.cycle.takes_many else 1
         limits = (len(queues), room, MOST_BYTES, int(self._takes_turns))
         connection.send_command("EVAL", _TAKE, len(keys), *keys, repr(self._requested_at), *limits)
@@ -332,7 +347,7 @@ class ReservingChannel(_channel):  # type: ignore[misc]
         connection = self.client.connection
         try:
             try:
-                are_empty, *answer = self.client.parse_response(connection, "EVAL", **options)
+                are_empty, revoked, *answer = self.client.parse_response(connection, "EVAL", **options)
             except self.connection_errors:
                 connection.disconnect()
                 raise
@@ -343,6 +358,9 @@ class ReservingChannel(_channel):  # type: ignore[misc]
             self._flush_brpop_reauth()
         if are_empty and not self._changed:
             self._waits_until = time.monotonic() + _LONGEST_WAIT
+        if revoked:
+            # Celery discards their messages, as if it had been told while they were waiting here.
+            state.merge_revoked([task_id.decode() for task_id in revoked])
         taken = [*zip(*[iter(answer)] * 3, strict=True)]
         if taken:
             counts["take"].add(len(taken))
