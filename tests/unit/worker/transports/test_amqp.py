@@ -46,7 +46,7 @@ def test_messages_come(connection):
         consumer.register_callback(lambda body, message: bodies.append(body) or message.ack())
         connection.Producer().publish("x", routing_key=name)
         while not bodies:
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=60)
     assert bodies == ["x"]
 
 
