@@ -171,8 +171,8 @@ def connection_pool(parameters: dict[str, Any]) -> Any:
         options = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
         keepalive: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": options}
         ours = {**keepalive, **ours}
-    # A subscription waits for as long as it takes, and needs no more than the two connections of a session. redis-py would
-    # connect again by itself, in the coroutine that reads and in the one that subscribes at once; the listener does it.
+    # A subscription waits for as long as it takes, and needs no more than a session's two connections. The listener
+    # connects again: redis-py would do so in the coroutine that reads and in the one that subscribes, at once.
     ours.update(socket_timeout=None, max_connections=None, decode_responses=False)
     ours.update(retry=Retry(NoBackoff(), 0, supported_errors=()), retry_on_timeout=False, retry_on_error=[])
     return redis_asyncio.ConnectionPool(**ours)
