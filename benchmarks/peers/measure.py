@@ -17,7 +17,8 @@ from benchmarks.peers.contenders import ROOT, Contender, Servers
 
 CONCURRENCY: Final = 100
 WAITING: Final = 1000
-_LONGEST: Final = 300.0
+_LONGEST: Final = 120.0
+_START: Final = 5.0  # for a worker to be there, in seconds
 _QUEUES: Final = ("pico-celery-peers", "taskiq-peers", "taskiq-peers.delay", "taskiq-peers.dead_letter")
 
 
@@ -51,6 +52,7 @@ def round_trip(contender: Contender, servers: Servers, tasks: int) -> dict[str, 
     """Return how long a call and its result take, in milliseconds."""
     empty(servers)
     with _worker(contender, servers, CONCURRENCY, {}):
+        time.sleep(_START)
         return _send(contender, servers, "round_trips", tasks)
 
 
