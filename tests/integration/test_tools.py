@@ -45,7 +45,7 @@ class Multi:
 
     def inspected(self, what: str) -> Any:
         """Return what the worker says of itself."""
-        return eventually(lambda: getattr(self.app.control.inspect(timeout=10, limit=1), what)())["tools@here"]
+        return eventually(getattr(self.app.control.inspect(timeout=10, limit=1), what))["tools@here"]
 
 
 def run(*arguments: str, **environment: str) -> str:
