@@ -1,5 +1,6 @@
 """What all tests share: services of their own, for one test each."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVICES & {*getattr(item, "fixturenames", ())}:
             item.add_marker("services")
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector look no more at what the whole run keeps: thousands of tests, and modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

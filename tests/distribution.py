@@ -1,7 +1,7 @@
 """How pytest-xdist spreads the tests over processes.
 
 Tests of real workers mostly wait, so there are two processes for each core. Each test that starts workers of its own is
-given out by itself, tests that share the worker of a pool stay together, and so do the other tests of a file.
+given out by itself, tests that share a pool's worker or a RabbitMQ stay together, and so do the other tests of a file.
 """
 
 import os
@@ -22,6 +22,8 @@ _OF_A_POOLS_WORKER: Final = re.compile(
     r"tests/integration/test_(canvas|celery_features|cleanup|interruption|outcomes)\.py::\w+\[(?P<pool>[a-z]+)"
 )
 
+_OF_A_RABBITMQ_OF_ITS_OWN: Final = "short_of_memory"
+
 
 def group_of(nodeid: str) -> str:
     """Return the name of the group with which a test is given to a process.
@@ -29,6 +31,8 @@ def group_of(nodeid: str) -> str:
     Args:
         nodeid: The test's, such as "tests/unit/core/test_app.py::test_name[param]".
     """
+    if _OF_A_RABBITMQ_OF_ITS_OWN in nodeid:
+        return _OF_A_RABBITMQ_OF_ITS_OWN
     if _OF_THEIR_OWN_WORKERS.match(nodeid):
         return nodeid
     shared = _OF_A_POOLS_WORKER.match(nodeid)

@@ -83,7 +83,7 @@ class RedisServer:
                 channel = f"pico-celery-tests:database:{number}"
                 with server.pubsub() as subscription:
                     subscription.subscribe(channel)
-                    is_subscribed = subscription.get_message(timeout=10) is not None
+                    is_subscribed = subscription.get_message(timeout=60) is not None
                     if is_subscribed and server.pubsub_numsub(channel) == [(channel.encode(), 1)]:
                         if self._belongs_to_others(server, number, connected):
                             others.append(number)

@@ -79,7 +79,7 @@ def test_the_shop_in_a_browser(broker: str, tmp_path: Path, request: pytest.Fixt
     # The browser has a process of its own, so that none of its sockets is left to this one.
     with shop(folder, **environment) as address:
         command = [sys.executable, "-m", "tests.shop_browser", address]
-        tried = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=500)
+        tried = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=2000)
         assert tried.returncode == 0, tried.stdout + tried.stderr
         assert list(folder.glob("shop-*/shop.db"))
     assert "All is well." in tried.stdout

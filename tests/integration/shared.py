@@ -52,7 +52,7 @@ class SharedWorker:
         """
         for factor in (1, 5, 25):
             result = self.send(name, *args, **{limit: seconds * factor for limit, seconds in limits.items()})
-            eventually(result.ready, 60)
+            eventually(result.ready)
             if "body" in self.records.of(result.id):
                 break
         return result

@@ -116,5 +116,5 @@ def test_a_hook_that_fails_or_hangs_harms_neither_the_others_nor_the_outcome(wor
     result = worker.send("cleanups.bad_hooks")
     assert result.get(timeout=60) == "unharmed"
     assert worker.records.of(result.id) == ["hanging", "faulty", "unit of work"]
-    worker.process.wait_for_log(rf"Clean-up Hanging\.hang of cleanups\.bad_hooks\[{result.id}\] was cut off after 0\.5")
+    worker.process.wait_for_log(rf"Clean-up Hanging\.hang of cleanups\.bad_hooks\[{result.id}\] was cut off after 2")
     worker.process.wait_for_log(rf"Clean-up Faulty\.fail of cleanups\.bad_hooks\[{result.id}\] failed")

@@ -90,7 +90,7 @@ def test_nothing_is_lost_over_a_deploy(shop: Shop, pool: str) -> None:
             json_type = {"content_type": "application/json", "content_encoding": "utf-8"}
             producer.publish(b"{", routing_key=shop.app.conf.task_default_queue, headers=headers, **json_type)
         assert send("orders.confirm", (5,)).get(timeout=60) == "order 5"
-        eventually(lambda: letters.count() == 5, 60)
+        eventually(lambda: letters.count() == 5)
         assert old.stop() == 0
     listed = shop.pico("dead", "list")["letters"]
     assert {letter["task_id"]: (letter["reason"], letter["kwargs"]) for letter in listed} == {
@@ -103,7 +103,7 @@ def test_nothing_is_lost_over_a_deploy(shop: Shop, pool: str) -> None:
     assert "out of stock" in letters.get(failed.id).traceback
     assert len(letters.retry(unknown.id, unfit.id)) == 2
     with shop.worker("-P", pool, "-c", "2", TEST_DEPLOYED="new"):
-        assert eventually(lambda: shop.app.AsyncResult(unknown.id).state == "SUCCESS", 60)
-        assert eventually(lambda: shop.app.AsyncResult(unfit.id).state == "SUCCESS", 60)
+        assert eventually(lambda: shop.app.AsyncResult(unknown.id).state == "SUCCESS")
+        assert eventually(lambda: shop.app.AsyncResult(unfit.id).state == "SUCCESS")
     assert len(letters.drop(error="out of stock")) == 1
     assert letters.count() == 2

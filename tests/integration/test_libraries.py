@@ -81,7 +81,7 @@ def options(pool: Pool) -> tuple[str, ...]:
 @pytest.mark.parametrize("library", ["asyncpg", "redis", "aiohttp", "sqlalchemy"])
 def test_all_tasks_share_the_connections_of_one_pool(app: Celery, pool: Pool, library: str) -> None:
     results = ResultSet([app.send_task(f"libraries.{library}") for _ in range(COUNTS[pool.name])], app=app)
-    used = set(results.get(timeout=50))
+    used = set(results.get(timeout=200))
     assert 1 <= len(used) <= CONNECTIONS
 
 
@@ -96,4 +96,4 @@ def test_all_tasks_share_the_connections_of_one_pool(app: Celery, pool: Pool, li
 )
 def test_what_asyncio_offers(app: Celery, what: str, value: object) -> None:
     results = ResultSet([app.send_task(f"asyncio.{what}") for _ in range(20)], app=app)
-    assert results.get(timeout=50) == [value] * 20
+    assert results.get(timeout=200) == [value] * 20

@@ -62,7 +62,7 @@ def test_a_singleton_that_fails_stops_the_worker(pool: Pool) -> None:
         variables = {"TEST_BROKER_URL": url, "TEST_BACKEND_URL": url, "TEST_FAIL": "1"}
         with celery("worker", "resources", *pool.options, **variables) as worker:
             if pool.processes == 1:
-                assert worker.wait(60) != 0
+                assert worker.wait(90) != 0
                 worker.wait_for_log("The worker cannot start: .*the database is not there")
             else:
                 worker.wait_for_log("Could not create the singletons that tasks depend on.*the database is not there")
@@ -86,7 +86,7 @@ def test_a_broker_that_lets_nobody_in_stops_the_worker(
     with services.redis_database() as url:
         variables = {"TEST_BROKER_URL": change(rabbitmq_url), "TEST_BACKEND_URL": url}
         with celery("worker", "basic", "--without-mingle", "--without-gossip", *pool.options, **variables) as worker:
-            assert worker.wait(60) == 1
+            assert worker.wait(90) == 1
     (line,) = [line for line in worker.lines if "CRITICAL" in line]
     assert re.search(rf"The worker cannot start: amqp://guest:\*\*@.*{told}", line)
     assert "Traceback" not in worker.log

@@ -50,4 +50,4 @@ def test_nobody_sees_the_loop_of_another(app: Celery) -> None:
         for name in EXPECTED:
             arguments = [f"row {number}"] if name == "beside.django" else []
             sent.append((name, app.send_task(name, arguments)))
-    assert [(name, result.get(timeout=50)) for name, result in sent] == [(name, EXPECTED[name]) for name, _ in sent]
+    assert [(name, result.get(timeout=200)) for name, result in sent] == [(name, EXPECTED[name]) for name, _ in sent]

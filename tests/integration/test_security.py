@@ -46,7 +46,7 @@ def run(*command: str, environment: dict[str, str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     return ended.stdout

@@ -115,7 +115,7 @@ async def test_a_task_awaits_the_tasks_that_it_sends_and_is_their_parent(client)
 
 async def test_many_tasks_do_so_at_once(client):
     results = [await client.parent(3) for _ in range(40)]
-    seen = await gather_results(*results, timeout=50)
+    seen = await gather_results(*results, timeout=200)
     for result, values in zip(results, seen, strict=True):
         assert {child["parent"] for child in values["children"]} == {result.id}
 
@@ -190,14 +190,14 @@ async def test_a_sensitive_argument_stays_hidden_when_the_task_is_retried(client
 
         receiver = app.events.Receiver(connection, handlers={"*": on_event})
         with receiver.consumer_context() as (reading, _, _):
-            reading.drain_events(timeout=10)  # a first event, such as a heartbeat, shows that the subscription stands
+            reading.drain_events(timeout=60)  # a first event, such as a heartbeat, shows that the subscription stands
             if how == "autoretry":
                 result = await client.autoretried("s3cret")
             else:
                 result = await client.login("ada", "s3cret", how)
             value = await result.wait(timeout=60)
             while not receiver.should_stop:
-                reading.drain_events(timeout=10)
+                reading.drain_events(timeout=60)
     app.close()
     received = [event for event in events if event["type"] == "task-received" and event["uuid"] == result.id]
     assert [event["retries"] for event in received] == [0, 1]

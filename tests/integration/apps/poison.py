@@ -149,8 +149,8 @@ settings = {
     "backend_url": os.environ["TEST_BACKEND_URL"],
     "task_default_queue": os.environ.get("TEST_QUEUE", "celery"),
     "pico_dead_letters_queue": f"{os.environ.get('TEST_QUEUE', 'celery')}-dead",
-    "pico_cancel_timeout": 0.5,
-    "pico_cleanup_timeout": 0.5,
+    "pico_cancel_timeout": 2,
+    "pico_cleanup_timeout": 2,
 }
 container = init(modules=["pico_celery", __name__], config=configuration(DictSource({"celery": settings})))
 app = container.get(Celery)

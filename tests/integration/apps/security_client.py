@@ -39,12 +39,12 @@ def attempt(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def finish(result: Any) -> None:
-    attempt(result.get, timeout=20)
+    attempt(result.get, timeout=60)
     show(result.state, result.traceback)
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def outcomes() -> None:
     results.append(stranger.send_task("accounts.open", ["ada", PASSWORD], **shown))
     results.append(stranger.send_task("accounts.open", ["***", PASSWORD]))
     for result in results:
-        attempt(result.get, timeout=20)
+        attempt(result.get, timeout=60)
         show(result.id, result.state, result.traceback, repr(result.info))
     invalid()
 

@@ -15,8 +15,8 @@ settings = {
     "pico_dead_letters_queue": f"{os.environ.get('TEST_QUEUE', 'celery')}-dead",
     "worker_prefetch_multiplier": 1,
     "task_store_errors_even_if_ignored": True,
-    "pico_cancel_timeout": 0.5,
-    "pico_cleanup_timeout": 0.5,
+    "pico_cancel_timeout": 2,
+    "pico_cleanup_timeout": 2,
     "pico_loop_lag_warning": 0.3,
     "beat_schedule": {"often": {"task": "canvas.record", "schedule": 0.1, "args": ["tick", "beat"]}},
 }

@@ -38,7 +38,7 @@ PRELUDE = """
 
 def run(url: str, script: str) -> str:
     code = textwrap.dedent(PRELUDE).format(url=url) + textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

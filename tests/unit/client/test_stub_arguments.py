@@ -399,7 +399,7 @@ def test_the_event_of_a_sent_task_shows_no_sensitive_argument(accounts, app):
         receiver = app.events.Receiver(connection, handlers={"task-sent": seen.append})
         with receiver.consumer_context() as (reading, _, _):
             accounts.open("ada", "s3cret")
-            reading.drain_events(timeout=5)
+            reading.drain_events(timeout=60)
     (event,) = seen
     assert (event["name"], event["args"], event["kwargs"]) == ("accounts.open", "('ada', '***')", "{}")
 

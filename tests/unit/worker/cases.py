@@ -19,7 +19,7 @@ def names(module: ModuleType) -> list[str]:
 def failures(module: ModuleType) -> dict[str, str]:
     """Run all cases, and return the traceback of each that fails."""
     command = [sys.executable, "-W", "error", "-m", "tests.unit.worker.patched", module.__name__]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert process.returncode == 0, process.stderr
     assert "never awaited" not in process.stderr, process.stderr
     assert "Traceback" not in process.stderr, process.stderr

@@ -40,5 +40,5 @@ assert app.tasks["start.run"]
 def test_the_consumer_is_imported_by_a_worker_that_starts_and_by_nothing_before(code):
     code += "import sys; print([name for name in sys.modules if name.startswith('celery.worker.consumer')])"
     command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert ended.stdout.strip() == "[]", ended.stdout + ended.stderr

@@ -124,12 +124,12 @@ def test_greenlets_keep_their_messages_and_answer_a_few_at_a_time(make_app, unac
     threads = [threading.Thread(target=consumer.call_soon_ack, args=(acknowledge, "logger")) for _ in range(5)]
     for thread in threads:
         thread.start()
-    assert [busy.acquire(timeout=5) for _ in range(2)] == [True] * 2
+    assert [busy.acquire(timeout=60) for _ in range(2)] == [True] * 2
     assert not busy.acquire(timeout=0.05)
     done.set()
     for thread in threads:
         thread.join(60)
-    assert [busy.acquire(timeout=5) for _ in range(3)] == [True] * 3
+    assert [busy.acquire(timeout=60) for _ in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize("options", [{"kind": ReliableConsumer}, {"kind": GreenConsumer, "hub": object()}])

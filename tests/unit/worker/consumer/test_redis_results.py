@@ -109,7 +109,7 @@ def test_what_is_stored_is_what_celery_stores(make_app, client, stored_by_script
         with client.pubsub() as listening:
             listening.psubscribe("*")
             app.backend.store_result("1", result, state, "the traceback", request)
-            messages = iter(lambda: listening.get_message(timeout=10), None)
+            messages = iter(lambda: listening.get_message(timeout=60), None)
             announced = next(message for message in messages if message["type"] == "pmessage")
         [name] = client.keys()
         kept = client.get(name)

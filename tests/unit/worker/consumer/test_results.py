@@ -276,7 +276,7 @@ def test_an_attempt_to_tell_that_a_task_begins_takes_no_longer_than_the_connecti
     outlast_refusals(app)
     began = time.monotonic()
     app.backend.store_result("1", {}, states.STARTED)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 18
     assert "is left out" in caplog.text
     app.close()
 
@@ -323,7 +323,7 @@ def test_a_final_state_waits_for_a_connection_and_gives_it_back(store, gate):
     gate.release()
     storing.join(60)
     assert store.get_state("1") == states.SUCCESS
-    assert gate.acquire(timeout=5)
+    assert gate.acquire(timeout=60)
 
 
 def test_in_a_cold_shutdown_nothing_waits_for_a_connection(store, gate, monkeypatch):
@@ -339,5 +339,5 @@ def test_what_is_stored_in_the_midst_of_storing_needs_no_other_connection(store,
     with attempts.attempt_with_connection():
         store.store_result("1", 7, states.SUCCESS)
     assert store.get_state("1") == states.SUCCESS
-    assert gate.acquire(timeout=5)
+    assert gate.acquire(timeout=60)
     assert not gate.acquire(blocking=False)

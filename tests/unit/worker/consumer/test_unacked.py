@@ -527,7 +527,7 @@ class Reader:
 
     def take(self) -> Any:
         while not self.messages:
-            self.connection.drain_events(timeout=10)
+            self.connection.drain_events(timeout=60)
         return self.messages.pop()
 
     def lose(self) -> None:

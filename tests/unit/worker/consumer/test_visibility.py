@@ -55,7 +55,7 @@ class Parent:
 
     def take(self) -> Any:
         while not self.messages:
-            self.connection.drain_events(timeout=10)
+            self.connection.drain_events(timeout=60)
         return self.messages.pop()
 
     def send(self) -> None:

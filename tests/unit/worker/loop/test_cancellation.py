@@ -5,6 +5,7 @@ import gc
 import logging
 import pickle
 import re
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -353,6 +354,9 @@ async def test_the_task_counts_a_soft_limit_until_the_body_has_caught_it():
 
 @pytest.mark.parametrize("through", ["timeout", "task group"])
 async def test_timeouts_and_task_groups_inside_the_body_work_after_a_soft_limit(through):
+    if through == "timeout" and sys.version_info < (3, 11, 3):
+        pytest.skip("before Python 3.11.3 asyncio.timeout() does not end in a task that is being cancelled")
+
     async def body(waits: asyncio.Event) -> str:
         waits.set()
         try:

@@ -571,7 +571,7 @@ class Greetings:
         return f"Hello {name}"
 
 def test_sync(task_runner):
-    runner = task_runner(init(modules=["pico_celery", __name__]), timeout=5)
+    runner = task_runner(init(modules=["pico_celery", __name__]), timeout=60)
     assert runner.run(Greetings.hello, "Ada") == "Hello Ada"
 
 async def test_async(task_runner):

@@ -64,7 +64,7 @@ class Reader:
 
     def take(self, count: int = 1) -> list[Any]:
         """Wait until so many messages have come since the last time."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(self.bodies) < count:
             assert time.monotonic() < deadline, self.bodies
             self.drain(1)
@@ -191,15 +191,20 @@ def test_an_acknowledged_message_is_gone(reader):
     assert reader.redis.llen(QUEUE) == 0
 
 
+@pytest.fixture
+def waits_for_long(monkeypatch) -> None:
+    """Have a reader ask again only when it is woken."""
+    monkeypatch.setattr(ours, "_LONGEST_WAIT", 600.0)
+
+
+@pytest.mark.usefixtures("waits_for_long")
 def test_a_reader_that_waits_is_woken(reader):
     reader.consume()
     reader.drain_until_it_waits()
     reader.asked = 0
     for number in range(3):
         reader.send(number)
-        began = time.monotonic()
         assert reader.take() == [number]
-        assert time.monotonic() - began < ours._LONGEST_WAIT
         reader.drain(0.05)
     # Twice for a message: the one finds it, and the other nothing more.
     assert reader.asked <= 9
@@ -209,11 +214,12 @@ def test_a_reader_that_waits_seldom_asks(make_reader):
     reader = make_reader()
     reader.consume()
     reader.drain_until_it_waits()
-    reader.asked = 0
+    reader.asked, began = 0, time.monotonic()
     reader.drain(1.5)
-    assert reader.asked <= 2
+    assert reader.asked <= 1 + (time.monotonic() - began) / ours._LONGEST_WAIT
 
 
+@pytest.mark.usefixtures("waits_for_long")
 def test_what_changes_while_the_answer_is_on_its_way_is_not_missed(make_reader):
     reader = make_reader()
     reader.consume()
@@ -223,9 +229,7 @@ def test_what_changes_while_the_answer_is_on_its_way_is_not_missed(make_reader):
     channel._brpop_start()  # finds nothing, and nobody reads that yet
     reader.send("x")
     channel.handlers["ANNOUNCEMENT"]()
-    began = time.monotonic()
     assert reader.take() == ["x"]
-    assert time.monotonic() - began < ours._LONGEST_WAIT
 
 
 def test_queues_and_priorities_take_their_turns(make_reader):
@@ -491,8 +495,8 @@ def test_one_that_may_take_no_more_notices_soon_that_it_may(make_reader):
     acknowledge.start()
     began = time.monotonic()
     while not reader.bodies:
-        reader.drain(30)
-    assert time.monotonic() - began < 15
+        reader.drain(60)
+    assert time.monotonic() - began < 30
     acknowledge.join()
 
 
@@ -550,13 +554,14 @@ def test_what_arrives_at_a_channel_that_closes_goes_back(make_reader):
     assert (reader.kept(), reader.redis.llen(QUEUE)) == ({}, 1)
 
 
+@pytest.mark.usefixtures("waits_for_long")
 def test_a_channel_that_waits_is_closed_at_once(make_reader):
     reader = make_reader()
     reader.consume()
     reader.drain_until_it_waits()
     began = time.monotonic()
     reader.channel.close()
-    assert time.monotonic() - began < ours._LONGEST_WAIT
+    assert time.monotonic() - began < 60
 
 
 def test_what_could_not_be_closed_is_closed_again_without_harm(make_reader):

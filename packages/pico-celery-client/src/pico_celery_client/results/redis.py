@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import redis
 from redis import asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from pico_celery_client.results.listener import Listener
 from pico_celery_core.connections import connection_hint
@@ -169,8 +171,10 @@ def connection_pool(parameters: dict[str, Any]) -> Any:
         options = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
         keepalive: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": options}
         ours = {**keepalive, **ours}
-    # A subscription waits for as long as it takes, and needs no more than the two connections of a session.
+    # A subscription waits for as long as it takes, and needs no more than a session's two connections. The listener
+    # connects again: redis-py would do so in the coroutine that reads and in the one that subscribes, at once.
     ours.update(socket_timeout=None, max_connections=None, decode_responses=False)
+    ours.update(retry=Retry(NoBackoff(), 0, supported_errors=()), retry_on_timeout=False, retry_on_error=[])
     return redis_asyncio.ConnectionPool(**ours)
 
 
