@@ -327,7 +327,7 @@ class NotAllSentError(PicoCeleryError, RuntimeError):
         causes = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         first = f"{type(causes[0]).__name__}: {causes[0]}"
         error = cls(len(outcomes) - len(causes), len(causes), first)
-        vars(error)["_outcomes"] = list(outcomes)
+        vars(error)["outcomes"] = list(outcomes)
         return error
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -349,7 +349,7 @@ class NotAllSentError(PicoCeleryError, RuntimeError):
         return {number: outcome for number, outcome in self._numbered() if isinstance(outcome, Exception)}
 
     def _numbered(self) -> Iterator[tuple[int, Any]]:
-        return iter(enumerate(vars(self).get("_outcomes", ())))
+        return iter(enumerate(vars(self).get("outcomes", ())))
 
 
 class ResultTimeoutError(PicoCeleryError, TimeoutError):
