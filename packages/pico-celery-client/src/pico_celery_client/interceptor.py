@@ -11,6 +11,7 @@ from kombu.exceptions import ChannelError, ConnectionError, EncodeError, Operati
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
+from pico_celery_client.publishing.patterns import Call, CallMessage
 from pico_celery_client.publishing.publisher import broker_of, publish
 from pico_celery_client.publishing.sending import send_here
 from pico_celery_client.publishing.tracing import span_of_sending
@@ -160,6 +161,24 @@ class CeleryClientInterceptor(MethodInterceptor):
         send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
         with span_of_sending(stub.spec.name):
             return send_here(self._app, send, self._masked(stub, args, kwargs, options))
+
+    def message(
+        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any], *, typed: bool
+    ) -> CallMessage:
+        """Return the message of a call, to be sent with others.
+
+        Args:
+            stub: The stub that stands for the task.
+            args: The positional arguments, as the stub has bound them.
+            kwargs: The keyword arguments, as the stub has bound them.
+            options: What to send it with.
+            typed: Whether its value is to be of the type that the stub declares.
+        """
+        masked = self._masked(stub, args, kwargs, options)
+        result_class = self.result_class(stub, typed)
+        send = functools.partial(self._send, stub, args, kwargs, result_class)
+        explain = functools.partial(self._explained, stub, args, kwargs, masked)
+        return CallMessage(self._app, send, masked, explain, Call(stub.spec.name, args, kwargs, result_class))
 
     def _masked(
         self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
