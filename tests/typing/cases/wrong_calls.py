@@ -4,8 +4,11 @@
 from pico_celery import (
     CeleryClient,
     SendOptions,
+    as_completed,
     celery,
+    gather_results,
     partial_signature,
+    send_all,
     send_task,
     signature,
     with_options,
@@ -42,6 +45,15 @@ async def awaited(client: UserTaskClient) -> None:
     number: int = await client.create_user("alice")  # expect-error
     seconds = await client.create_user("alice").wait(timeout="5")  # expect-error
     del value, number, seconds
+
+
+async def many(client: UserTaskClient) -> None:
+    await send_all([client.create_user])  # expect-error
+    await send_all([signature(client.create_user, "alice")], timeout=3)  # expect-error
+    value: list[str] = await gather_results(client.create_user("alice"), return_exceptions=True)  # expect-error
+    async for result in as_completed(client.create_user("alice")):  # expect-error (pyright)
+        del result
+    del value
 
 
 def signatures(client: UserTaskClient) -> None:

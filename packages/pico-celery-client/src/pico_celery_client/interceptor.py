@@ -13,6 +13,7 @@ from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
 from pico_celery_client.publishing.interception import SendInterceptor, around_sending, by_priority
+from pico_celery_client.publishing.patterns import Call, CallMessage
 from pico_celery_client.publishing.publisher import broker_of, publish
 from pico_celery_client.publishing.sending import send_here
 from pico_celery_client.publishing.tracing import span_of_sending
@@ -175,6 +176,35 @@ class CeleryClientInterceptor(MethodInterceptor):
                 return
             with around_sending(self._interceptors, stub.spec.name, args, kwargs, options) as changed:
                 yield changed
+
+    def message(
+        self,
+        around: contextlib.ExitStack,
+        stub: Stub,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any],
+        *,
+        typed: bool,
+    ) -> CallMessage:
+        """Return the message of a call, to be sent with others.
+
+        Args:
+            around: Where the interceptors of its sending are entered.
+            stub: The stub that stands for the task.
+            args: The positional arguments, as the stub has bound them.
+            kwargs: The keyword arguments, as the stub has bound them.
+            options: What to send it with.
+            typed: Whether its value is to be of the type that the stub declares.
+        """
+        masked = self._masked(stub, args, kwargs, options)
+        if self._interceptors:
+            name = stub.spec.name
+            masked = around.enter_context(around_sending(self._interceptors, name, args, kwargs, masked))
+        result_class = self.result_class(stub, typed)
+        send = functools.partial(self._send, stub, args, kwargs, result_class)
+        explain = functools.partial(self._explained, stub, args, kwargs, masked)
+        return CallMessage(self._app, send, masked, explain, Call(stub.spec.name, args, kwargs, result_class))
 
     def _masked(
         self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]

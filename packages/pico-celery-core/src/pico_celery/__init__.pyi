@@ -4,9 +4,12 @@ from pico_celery_client import OutgoingTask as OutgoingTask
 from pico_celery_client import SendInterceptor as SendInterceptor
 from pico_celery_client import TaskResult as TaskResult
 from pico_celery_client import TaskSignature as TaskSignature
+from pico_celery_client import as_completed as as_completed
 from pico_celery_client import celery as celery
 from pico_celery_client import gather_results as gather_results
 from pico_celery_client import partial_signature as partial_signature
+from pico_celery_client import send_all as send_all
+from pico_celery_client import send_all_sync as send_all_sync
 from pico_celery_client import signature as signature
 from pico_celery_client import with_options as with_options
 from pico_celery_core import CeleryFactory as CeleryFactory

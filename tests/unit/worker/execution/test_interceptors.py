@@ -18,7 +18,10 @@ from pico_celery import (
     TaskContext,
     TaskInterceptor,
     celery,
+    gather_results,
+    send_all,
     send_task,
+    signature,
     task,
 )
 from pico_celery_core.errors import ResolutionError
@@ -263,10 +266,13 @@ async def test_send_interceptors_run_around_each_sending_and_change_it_alone():
         assert await (await client.run("a")) == "{'x-own': 1, 'x-mark': 1}"
         assert await (await client.run("b")) == "{'x-own': 1, 'x-mark': 3}"
         assert await asyncio.to_thread(lambda: client.run_here("c").get(timeout=60)) == "{'x-mark': 5}"
+        first, second = await send_all([signature(client.run, what) for what in "de"])
+        assert await gather_results(first, second) == [f"{{'x-own': 1, 'x-mark': {mark}}}" for mark in (7, 8)]
     assert [step if isinstance(step, str) else step[:2] for step in seen] == [
         *(("tasks.run", ("a",)), "sent"),
         *(("tasks.run", ("b",)), "sent"),
         *(("tasks.run", ("c",)), "sent"),
+        *(("tasks.run", ("d",)), ("tasks.run", ("e",)), "sent", "sent"),
     ]
 
 
