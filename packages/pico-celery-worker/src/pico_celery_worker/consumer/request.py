@@ -15,7 +15,7 @@ from pico_celery_worker.consumer.unacked import unacked_messages
 from pico_celery_worker.dead_letters.keeping import keep
 from pico_celery_worker.dead_letters.letter import Reason
 from pico_celery_worker.pools import in_cold_shutdown
-from pico_celery_worker.pools.job import raised
+from pico_celery_worker.pools.job import TerminatedLateError, raised
 from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
 
 # What ends an execution and not the task, or leaves no message to keep.
@@ -63,6 +63,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             # Celery 5.7 has setters for neither.
             self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
+    has_ended = False
+    """Whether the task has ended otherwise than by being terminated, and not with success."""
+
     _cancelled_by: Any = None
 
     def cancel_when_accepted(self, pool: Any) -> None:
@@ -107,10 +110,12 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
         Keep that of one that has failed for good as a dead letter, before it is acknowledged.
         """
-        if isinstance(raised(exc_info), Terminated) and in_cold_shutdown() and not self.acknowledged:
+        error = raised(exc_info)
+        self.has_ended = isinstance(error, TerminatedLateError) or not isinstance(error, (Terminated, Retry))
+        if isinstance(error, Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
         else:
-            self._keep(raised(exc_info), str(exc_info.traceback))
+            self._keep(error, str(exc_info.traceback))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
