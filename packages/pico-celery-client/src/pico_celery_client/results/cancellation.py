@@ -24,6 +24,9 @@ from pico_celery_core.revocation import COMMAND, LIFETIME, REVOKED_SUFFIX, WORKE
 # How many tasks go to the workers in one command.
 _MOST: Final = 1000
 
+# Which part of the time is left, after the workers were asked, to ask the result backend.
+_FOR_STATES: Final = 0.2
+
 # How often to look whether a task that is being cancelled has ended, in seconds.
 _PAUSE: Final = 0.05
 
@@ -37,13 +40,24 @@ class _Order:
     """One task that is to be cancelled."""
 
     result: AsyncResult
-    deadline: float
+    timeout: float
     decision: asyncio.Future[bool]
-    problem: str = "no worker has answered"
+    replies: "_Replies | None" = None
+    is_running: bool = False
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.timeout
 
     @property
     def task_id(self) -> str:
         return str(self.result.id)
+
+    @property
+    def problem(self) -> str:
+        """Why it is not certain yet whether it is cancelled."""
+        if self.is_running:
+            return "it is being cancelled, and has not ended yet"
+        return self.replies.problem if self.replies else "the workers were not asked yet"
 
     def decide(self, outcome: bool | Exception) -> None:
         """Tell who waits whether it is cancelled, or what has gone wrong. Called in any thread."""
@@ -119,7 +133,7 @@ class Cancellations:
             CancelTimeoutError: If that has not become certain in time.
         """
         loop = asyncio.get_running_loop()
-        order = _Order(result, time.monotonic() + timeout, loop.create_future())
+        order = _Order(result, timeout, loop.create_future())
         with self._lock:
             self._orders.append(order)
         self._threads.submit(self._work)
@@ -141,42 +155,48 @@ class Cancellations:
                 order.decide(error)
 
     def _carry_out(self, orders: list[_Order]) -> None:
-        replies = self._ask(orders)
+        app: Any = orders[0].result.app
+        with app.connection_for_write() as connection:
+            is_redis = connection.transport.driver_type == "redis"
+            if not is_redis:
+                # It takes the whole time to learn that no worker has it.
+                orders = [order for order in orders if not self._has_ended(order)]
+            if orders:
+                self._ask(app, connection, orders, is_redis=is_redis)
         running: list[_Order] = []
         for order in orders:
+            replies: Any = order.replies
             answer = replies.answers.get(order.task_id)
             if answer is Answer.RUNNING:
-                order.problem = "it is being cancelled, and has not ended yet"
+                order.is_running = True
                 running.append(order)
             elif answer is not None:
                 order.decide(answer is Answer.REVOKED)
             else:
                 self._decide_by_state(order, replies)
-        while running:
-            running = [order for order in running if not self._has_ended(order)]
-            if not running or time.monotonic() > max(order.deadline for order in running):
+        while running := [order for order in running if not self._has_ended(order)]:
+            if time.monotonic() > max(order.deadline for order in running):
                 return
             time.sleep(_PAUSE)
 
-    def _ask(self, orders: list[_Order]) -> _Replies:
+    def _ask(self, app: Any, connection: Any, orders: list[_Order], *, is_redis: bool) -> None:
         task_ids = list({order.task_id for order in orders})
-        deadline = max(order.deadline for order in orders)
-        app: Any = orders[0].result.app
-        with app.connection_for_write() as connection:
-            workers = _remember(connection.default_channel, task_ids) if _is_redis(connection) else None
-            replies = _Replies(task_ids, workers, deadline)
-            timeout = deadline - time.monotonic()
-            if not replies.are_all_in and timeout > 0:
-                with contextlib.suppress(_EnoughError):
-                    app.control.broadcast(
-                        COMMAND,
-                        arguments={"task_ids": task_ids},
-                        connection=connection,
-                        reply=True,
-                        timeout=timeout,
-                        callback=replies.hear,
-                    )
-        return replies
+        workers = _remember(connection.default_channel, task_ids) if is_redis else None
+        deadline = max(order.deadline - order.timeout * _FOR_STATES for order in orders)
+        replies = _Replies(task_ids, workers, deadline)
+        for order in orders:
+            order.replies = replies
+        timeout = deadline - time.monotonic()
+        if not replies.are_all_in and timeout > 0:
+            with contextlib.suppress(_EnoughError):
+                app.control.broadcast(
+                    COMMAND,
+                    arguments={"task_ids": task_ids},
+                    connection=connection,
+                    reply=True,
+                    timeout=timeout,
+                    callback=replies.hear,
+                )
 
     def _decide_by_state(self, order: _Order, replies: _Replies) -> None:
         """Decide about a task that no worker has said to have."""
@@ -188,8 +208,6 @@ class Cancellations:
             if _keeps_states(order.result):
                 order.result.backend.mark_as_revoked(order.task_id, "cancelled")
             order.decide(outcome=True)
-        else:
-            order.problem = replies.problem
 
     def _has_ended(self, order: _Order) -> bool:
         state = _state_of(order.result)
@@ -206,10 +224,6 @@ def _new(_: Celery) -> Cancellations:
 cancellations_of: Final = PerApp(_new).of
 
 
-def _is_redis(connection: Any) -> bool:
-    return bool(connection.transport.driver_type == "redis")
-
-
 def _remember(channel: Any, task_ids: Sequence[str]) -> set[str]:
     """Let Redis remember that tasks were revoked, and return which workers there are.
 
@@ -222,7 +236,7 @@ def _remember(channel: Any, task_ids: Sequence[str]) -> set[str]:
             pipe.zadd(revoked, dict.fromkeys(task_ids, now + LIFETIME))
             # Only of some commands does kombu complete the keys with the prefix.
             pipe.zremrangebyscore(channel.global_keyprefix + revoked, "-inf", now)
-            pipe.zrevrangebyscore(workers, "+inf", now)
+            pipe.zrangebyscore(channel.global_keyprefix + workers, now, "+inf")
             *_, alive = pipe.execute()
     return {name.decode() if isinstance(name, bytes) else name for name in alive}
 

@@ -6,6 +6,7 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
+from celery.worker import state
 from celery.worker.request import TERM_SIGNAME, Request
 
 from pico_celery_core.errors import HandlerArgumentsError
@@ -64,7 +65,7 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
     has_ended = False
-    """Whether the task has ended otherwise than by being terminated, and not with success."""
+    """Whether the task has failed, or was rejected: of one that has succeeded Celery knows itself."""
 
     _cancelled_by: Any = None
 
@@ -111,7 +112,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
         Keep that of one that has failed for good as a dead letter, before it is acknowledged.
         """
         error = raised(exc_info)
-        self.has_ended = isinstance(error, TerminatedLateError) or not isinstance(error, (Terminated, Retry))
+        self.has_ended = not isinstance(error, (Terminated, Retry))
+        if isinstance(error, TerminatedLateError):
+            state.successful_requests.add(self.id)  # so that nobody is told that it did not run to its end
         if isinstance(error, Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
         else:
