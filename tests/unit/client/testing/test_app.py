@@ -295,9 +295,8 @@ async def test_a_task_can_be_cancelled_until_its_result_is_there(recording_celer
     none = orders.confirm(8)
     assert await none.cancel()
     recording_celery.returns(orders.confirm, "at once")
-    ended = orders.confirm(6)
     recording_celery.returns(orders.confirm, "late", delay=600)
-    late = orders.confirm(7)
+    ended, late = orders.confirm(6), orders.confirm(7)
     assert [await ended.cancel(), await late.cancel(), await late.cancel()] == [False, True, True]
     assert await ended == "at once"
     for cancelled in (late, none):
