@@ -26,6 +26,9 @@ class ArgumentError(Exception):
         self.problem = problem
         self.value = value
 
+    def __str__(self) -> str:
+        return f"the argument {self.argument!r}: {self.problem}"
+
 
 class ArgumentCodecs:
     """Turns the arguments of a call into plain data, and those of a message into what a handler has declared.

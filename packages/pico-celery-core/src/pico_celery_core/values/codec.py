@@ -175,6 +175,29 @@ def codec_of(annotation: Any) -> Codec | None:
         return _made(annotation)
 
 
+def unfinished(annotation: Any) -> tuple[str, bool] | None:
+    """Return why pydantic cannot make use of an annotation whose own names are found; None if it can, or knows it not.
+
+    Args:
+        annotation: The annotation, evaluated.
+
+    Returns:
+        What is wrong, and whether no value fits then.
+    """
+    errors: Any = importlib.import_module("pydantic.errors")
+    try:
+        adapter = _adapter(annotation)
+        adapter.rebuild(raise_errors=True)
+    except errors.PydanticUndefinedAnnotation as error:
+        return f"a class in it has an annotation with the name {error.name!r}, which is not defined", True
+    except errors.PydanticUserError as error:
+        is_old = error.code == "typed-dict-version"
+        return ("before Python 3.12, pydantic takes no TypedDict of typing", False) if is_old else None
+    except (TypeError, NameError, AttributeError):
+        return None
+    return None
+
+
 def is_resolved(annotation: Any) -> bool:
     """Tell whether every name in an annotation was found.
 
