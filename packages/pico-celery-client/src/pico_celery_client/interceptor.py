@@ -13,6 +13,7 @@ from pico_ioc import MethodCtx, MethodInterceptor, component
 
 from pico_celery_client.publishing.publisher import broker_of, publish
 from pico_celery_client.publishing.sending import send_here
+from pico_celery_client.publishing.tracing import span_of_sending
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
@@ -182,7 +183,8 @@ class CeleryClientInterceptor(MethodInterceptor):
         """
         self._warn_where_it_blocks(stub)
         send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
-        return send_here(self._app, send, self._masked(stub, args, kwargs, options))
+        with span_of_sending(stub.spec.name):
+            return send_here(self._app, send, self._masked(stub, args, kwargs, options))
 
     def _masked(
         self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
@@ -205,7 +207,8 @@ class CeleryClientInterceptor(MethodInterceptor):
     ) -> Any:
         send = functools.partial(self._send, stub, args, kwargs, result_class)
         explain = functools.partial(self._explained, stub, args, kwargs, options)
-        result = await publish(self._app, stub.spec.name, send, options, timeout, explain=explain)
+        with span_of_sending(stub.spec.name):
+            result = await publish(self._app, stub.spec.name, send, options, timeout, explain=explain)
         if isinstance(result, TaskResult):
             # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
             result.backend = self._app.backend
