@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.utils.json import dumps, loads
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 from typing_extensions import TypedDict
 
 from pico_celery_core.values import codec as module
@@ -179,6 +179,22 @@ def test_a_value_that_does_not_fit_is_refused_with_its_path(annotation, value, p
     for convert in (Codec(annotation).load, Codec(annotation).dump):
         with pytest.raises(MisfitError, match=problem):
             convert(value)
+
+
+@pytest.mark.parametrize("annotation", [int, float, str, bool, int | None, list[int] | None, int | str, datetime | str])
+def test_a_plain_value_is_not_looked_at_closely(annotation):
+    codec = Codec(annotation)
+    for value in (None, 7, "7", True, 1.5):
+        if type(value) in codec.exact:
+            assert codec.load(value) is codec.dump(value) is value
+            # A float may be an int; all else is what pydantic would make of it.
+            assert TypeAdapter(annotation).validate_python(value) == value
+    assert codec.exact
+
+
+@pytest.mark.parametrize("annotation", [Annotated[int, Field(gt=1)], Annotated[int, Field(gt=1)] | None, Colour | str])
+def test_a_value_with_constraints_is(annotation):
+    assert Codec(annotation).exact == ()
 
 
 def test_of_many_problems_the_first_are_told():

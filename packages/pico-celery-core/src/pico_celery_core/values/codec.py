@@ -77,7 +77,7 @@ class Codec:
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
         # A value of one of these types is left as it is.
-        self.exact = _SCALARS.get(annotation, ()) if _is_hashable(annotation) else ()
+        self.exact = _exact(annotation)
         self._is_carried = _is_carried(annotation)
         # That of a scalar is made only for a value of another type.
         self._adapter: Any = None if self.exact else _adapter(annotation)
@@ -283,6 +283,15 @@ def _is_hashable(annotation: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _exact(annotation: Any) -> tuple[type, ...]:
+    """Return the types whose values need no look at them, as of scalars, and of scalars in a union of plain types."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        members = typing.get_args(annotation)
+        is_simple = _is_carried(annotation) and all(typing.get_origin(each) is not typing.Annotated for each in members)
+        return tuple(each for each in members if each in (*_SCALARS, type(None))) if is_simple else ()
+    return _SCALARS.get(annotation, ()) if _is_hashable(annotation) else ()
 
 
 def _is_carried(annotation: Any) -> bool:
