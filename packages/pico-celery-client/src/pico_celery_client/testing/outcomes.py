@@ -149,7 +149,7 @@ class PreparedResult(TaskResult[_R]):
             await asyncio.sleep(remaining)
         return self.get(disable_sync_subtasks=False)
 
-    async def progress(self) -> AsyncGenerator[Progress]:
+    async def progress(self, details: Any = None) -> AsyncGenerator[Progress[Any]]:  # noqa: ARG002
         """Wait for the end; a task that was only recorded makes no progress."""
         if not self.ignored:
             await asyncio.sleep(self._remaining())
