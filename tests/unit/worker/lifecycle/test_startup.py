@@ -8,12 +8,13 @@ from typing import Any
 import click
 import pytest
 from celery import Celery, signals
+from celery.exceptions import ImproperlyConfigured
 from pico_ioc import PicoContainer, component
 
 from pico_celery import task
 from pico_celery_core.errors import ClosedScopeError, DeclarationError
 from pico_celery_worker.lifecycle import startup
-from pico_celery_worker.lifecycle.startup import refuse_to_start, warn_of_oversights
+from pico_celery_worker.lifecycle.startup import refuse_options, refuse_to_start, warn_of_oversights
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
 from tests.unit.worker.applications import application
 from tests.unit.worker.tasks import postponed
@@ -173,6 +174,23 @@ def test_without_a_concurrency_it_is_the_number_of_cores(typed, pool, number):
     for arguments in (("-c", "2"), ("--autoscale", "9,1")):
         assert warning not in typed("-P", pool, *arguments, pool=pool)
     assert warning not in typed("-P", pool, pool=pool, worker_concurrency=7)
+
+
+@pytest.mark.parametrize("option", ["--max-tasks-per-child", "--max-memory-per-child", "--pool-start-method"])
+def test_options_of_processes_stop_a_worker_without_processes(option, caplog):
+    @click.command()
+    @click.option(option)
+    @click.option("-P", "--pool")
+    def worker(pool: str, **_: Any) -> None:
+        refuse_options(pool)
+
+    worker.main(["-P", "gevent"], standalone_mode=False)
+    worker.main(["-P", "prefork", option, "9"], standalone_mode=False)
+    refuse_options("gevent")  # no command has started it
+    problem = f"{option} cannot be used with the gevent pool, which has no child processes"
+    with pytest.raises(ImproperlyConfigured, match=problem):
+        worker.main(["-P", "gevent", option, "9"], standalone_mode=False)
+    assert f"The worker cannot start: {problem}" in caplog.text
 
 
 def test_a_worker_that_no_command_has_started_was_given_what_it_has(started: Started):

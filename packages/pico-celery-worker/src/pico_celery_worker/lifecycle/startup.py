@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import click
 from celery import Celery
+from celery.exceptions import ImproperlyConfigured
 from click.core import ParameterSource
 
 from pico_celery_core.errors import ClosedScopeError, PicoCeleryError
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 # Pools of many tasks in a process, and what is a good number of them to begin with.
 _MANY: Final = {"gevent": 1000, "eventlet": 1000, "thread": 100}
+
+# Options of `celery worker` that are about child processes. Celery takes them with any pool, and does nothing.
+_OF_PROCESSES: Final = ("max_tasks_per_child", "max_memory_per_child", "pool_start_method")
 
 
 def refuse_to_start(runtime: Runtime) -> None:
@@ -41,6 +45,27 @@ def refuse_to_start(runtime: Runtime) -> None:
     except PicoCeleryError as error:
         logger.critical("The worker cannot start: %s", error)
         raise
+
+
+def refuse_options(pool: str) -> None:
+    """Check that the options on the command line are such that the worker's pool does what they say.
+
+    Settings may be those of several workers, and have no effect where there are no processes.
+
+    Args:
+        pool: The name of the pool.
+
+    Raises:
+        ImproperlyConfigured: If one has no effect.
+    """
+    given = ["--" + name.replace("_", "-") for name in _OF_PROCESSES if pool != "prefork" and _is_given(name)]
+    if given:
+        problem = (
+            f"{' and '.join(given)} cannot be used with the {pool} pool, which has no child processes. "
+            "Start the worker without it, or with prefork."
+        )
+        logger.critical("The worker cannot start: %s", problem)
+        raise ImproperlyConfigured(problem)
 
 
 def warn_of_oversights(worker: Any, pool: str, runtime: Runtime) -> None:
@@ -101,7 +126,16 @@ def _look_at_pool(worker: Any, pool: str) -> None:
 
 def _is_left_out(option: str) -> bool:
     """Tell whether a worker was started from the command line, without an option."""
+    return _source_of(option) is ParameterSource.DEFAULT
+
+
+def _is_given(option: str) -> bool:
+    """Tell whether a worker was started from the command line, with an option."""
+    return _source_of(option) is ParameterSource.COMMANDLINE
+
+
+def _source_of(option: str) -> ParameterSource | None:
     context = click.get_current_context(silent=True)
     while context is not None and option not in context.params:
         context = context.parent
-    return context is not None and context.get_parameter_source(option) is ParameterSource.DEFAULT
+    return None if context is None else context.get_parameter_source(option)

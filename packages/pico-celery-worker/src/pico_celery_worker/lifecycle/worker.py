@@ -22,7 +22,7 @@ from pico_celery_worker.consumer.results import outlast_refusals
 from pico_celery_worker.container.shutdown import close
 from pico_celery_worker.lifecycle.blocked import BlockedExit
 from pico_celery_worker.lifecycle.os_signals import SignalHandlers
-from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_to_start, warn_of_oversights
+from pico_celery_worker.lifecycle.startup import has_plain_tasks, refuse_options, refuse_to_start, warn_of_oversights
 from pico_celery_worker.loop import close_runner, current_runner
 from pico_celery_worker.observability.log_filter import format_in_one_line
 from pico_celery_worker.observability.server import WorkerServer
@@ -96,6 +96,7 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
     def start(self, parent: Any) -> None:
         """Make the loop and what has to be awaited, before the first task; in a prefork worker, each child does."""
         check_autoscale(parent)
+        refuse_options(self._pool)
         # prefork sees to both limits itself: a second soft one would strike after the task, while its result is stored.
         # gevent sees to the hard one, the others to none.
         self._runtime.enforce_limits(soft=self._pool != _PREFORK, hard=self._pool not in (_GEVENT, _PREFORK))
