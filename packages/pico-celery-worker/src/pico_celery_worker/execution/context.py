@@ -143,8 +143,8 @@ class TaskContext:
         Raises:
             ResultTypeError: If the details would not arrive as they are.
         """
-        step = Progress(current, total, message, plain_details(str(self._task.name), details))
-        await self.update_state(PROGRESS, step.as_meta())
+        told = None if details is None else plain_details(self.name, details)
+        await self.update_state(PROGRESS, Progress(current, total, message, told).as_meta())
 
     async def update_state(self, state: str, meta: Mapping[str, Any] | None = None) -> None:
         """Store a state of the task's own in the result backend.
