@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.workers import EMPTY_DATABASE, empty_database
-from pico_celery import CeleryClient, TaskResult, celery, send_task
+from pico_celery import CeleryClient, TaskResult, celery, send_all, send_task, signature
 
 QUEUE = "pico-celery-benchmark"
 
@@ -91,6 +91,22 @@ async def sending_at_once(client: Client, count: int, width: int = 100) -> tuple
     return count / took, sorted(lags)[int(len(lags) * 0.99)]
 
 
+async def sending_many(client: Client, count: int, rounds: int) -> tuple[float, float]:
+    """Return how many messages a second go out in a loop of awaited calls, and by `send_all`."""
+    loop: list[float] = []
+    many: list[float] = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for _ in range(count // 5):
+            await client.acreate("ada", email="a@x")
+        loop.append(count / 5 / (time.perf_counter() - began))
+        signatures = [signature(client.acreate, "ada", email="a@x") for _ in range(count)]
+        began = time.perf_counter()
+        await send_all(signatures)
+        many.append(count / (time.perf_counter() - began))
+    return statistics.median(loop), statistics.median(many)
+
+
 async def waiting(url: str, count: int) -> tuple[float, float, int, int]:
     """Return the median and the 99th percentile of the time from a result to who waits for it, connections, threads."""
     app = Celery("benchmark", backend=url, set_as_current=False)
@@ -158,6 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rate, lag = asyncio.run(sending_at_once(client_for(app), 5000))
     table.add_row("async stubs, 100 coroutines", f"{rate:.0f} messages/s", "")
     table.add_row("the loop's lag meanwhile, 99 %", f"{lag * 1000:.1f} ms", "")
+    loop, many = asyncio.run(sending_many(client_for(app), 5000, 3))
+    table.add_row("a loop of awaited calls", f"{loop:.0f} messages/s", "1")
+    table.add_row("send_all", f"{many:.0f} messages/s", f"{many / loop:.1f}")
     with redis.Redis.from_url(options.url) as server:
         server.delete(QUEUE)
 

@@ -93,3 +93,36 @@ def test_ours_are_observed_and_show_nothing_sensitive(pool: str, moment: str, tm
     [event] = [event for event in events(path) if event.get("transaction") == "observed.fail_at_last"]
     frames = event["exception"]["values"][-1]["stacktrace"]["frames"]
     assert [frame["function"] for frame in frames] == ["fail_at_last"]
+
+
+@pytest.mark.parametrize("pool", ["gevent", "threads", "prefork"])
+def test_tasks_are_kept_apart_and_traces_hang_together(pool: str, tmp_path: Path, redis_url: str) -> None:
+    path = tmp_path / "events"
+    told = {"TEST_EVENTS": str(path), "TEST_MOMENT": "module"}
+    numbers = [f"number {number}" for number in range(8)]
+    with (
+        sender(redis_url, redis_url) as app,
+        running_worker("observed", "-P", pool, "-c", "4", broker=redis_url, backend=redis_url, **told) as worker,
+    ):
+        # What is no failure is not reported: it comes first, so that it would be by the end.
+        app.send_task("observed.control", ["ignore"])
+        app.send_task("observed.control", ["reject"])
+        assert app.send_task("observed.control", ["retry"]).get(timeout=90) == "retry"
+        for number in numbers:
+            app.send_task("observed.fail_with_tag", [number])
+        app.send_task("observed.relay")
+        eventually(lambda: len(events(path)) >= len(numbers) + 4, explain=lambda: worker.log)
+        assert worker.stop() == 0
+    found = events(path)
+    assert {event["transaction"] for event in found} == {"observed.fail_with_tag", "observed.relay"}
+    failed = [event for event in found if "exception" in event]
+    values = [event["exception"]["values"][-1]["value"] for event in failed]
+    assert sorted(values) == sorted([*numbers, "with us", "by itself", "by itself"])
+    for event, value in zip(failed, values, strict=True):
+        assert (event["tags"]["number"], event["tags"]["child"]) == (value, value)
+    assert len({event["tags"]["celery_task_id"] for event in failed}) == len(failed)
+    [relayed] = [event["contexts"]["trace"]["trace_id"] for event in found if "exception" not in event]
+    traces: dict[str, list[str]] = {}
+    for event, value in zip(failed, values, strict=True):
+        traces.setdefault(event["contexts"]["trace"]["trace_id"], []).append(value)
+    assert traces[relayed] == ["with us"]

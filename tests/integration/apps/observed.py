@@ -4,10 +4,12 @@ import asyncio
 import os
 from typing import Annotated, Any
 
+import sentry_sdk
 from celery import Celery
+from celery.exceptions import Ignore, Reject
 from pico_ioc import DictSource, component, configuration, init
 
-from pico_celery import Sensitive, TaskContext, task
+from pico_celery import CeleryClient, Sensitive, TaskContext, celery, send_task, task
 from tests.integration.apps.observing import observe_at
 
 
@@ -75,6 +77,49 @@ class ObservedTasks:
     @task("observed.return")
     async def return_unencodable(self, user: str, secret: Annotated[str, Sensitive]) -> Any:
         return object()
+
+
+@celery
+class Relays(CeleryClient):
+    @send_task("observed.fail_with_tag")
+    async def fail(self, number: str) -> Any: ...
+
+    @send_task("observed.fail_with_tag", headers={"sentry-propagate-traces": False})
+    async def fail_elsewhere(self, number: str) -> Any: ...
+
+
+@component(scope="prototype")
+class ApartTasks:
+    def __init__(self, context: TaskContext, relays: Relays) -> None:
+        self.context = context
+        self.relays = relays
+
+    @task("observed.fail_with_tag")
+    async def fail_with_tag(self, number: str) -> None:
+        sentry_sdk.set_tag("number", number)
+        await asyncio.sleep(0.1)
+        await asyncio.create_task(self.tag_further(number))
+        raise LookupError(number)
+
+    async def tag_further(self, number: str) -> None:
+        sentry_sdk.set_tag("child", number)
+
+    @task("observed.relay")
+    async def relay(self) -> None:
+        sentry_sdk.capture_message("relayed")
+        await self.relays.fail("with us")
+        for _ in range(2):
+            await self.relays.fail_elsewhere("by itself")
+
+    @task("observed.control")
+    async def control(self, how: str) -> str:
+        if how == "retry" and not self.context.retries:
+            self.context.retry(countdown=0)
+        if how == "ignore":
+            raise Ignore
+        if how == "reject":
+            raise Reject("not for us")
+        return how
 
 
 settings = {"broker_url": os.environ["TEST_BROKER_URL"], "backend_url": os.environ["TEST_BACKEND_URL"]}

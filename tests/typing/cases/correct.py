@@ -16,14 +16,18 @@ from pico_celery import (
     TaskContext,
     TaskResult,
     TaskSignature,
+    as_completed,
     celery,
     gather_results,
     partial_signature,
+    send_all,
+    send_all_sync,
     send_task,
     signature,
     task,
     with_options,
 )
+from pico_celery.errors import NotAllSentError
 
 
 @celery
@@ -157,6 +161,13 @@ async def several(numbers: list[TaskResult[int]], one: TaskResult[int], other: T
     assert_type(await gather_results(one, other, one, timeout=5), tuple[int, str, int])
     assert_type(await gather_results(one, other, one, other), tuple[int, str, int, str])
     await gather_results(one, other, one, other, one)
+    assert_type(await gather_results(*numbers, return_exceptions=True), list[int | Exception])
+    assert_type(await gather_results(one, other, return_exceptions=True), tuple[int | Exception, str | Exception])
+    assert_type(await gather_results(one, other, return_exceptions=False), tuple[int, str])
+    await gather_results(one, other, one, other, one, return_exceptions=True)
+    async for ended in as_completed(numbers, timeout=5):
+        assert_type(ended, TaskResult[int])
+        assert_type(await ended, int)
     number, text = await gather_results(one, other)
     assert_type(number, int)
     assert_type(text, str)
@@ -188,6 +199,19 @@ def signatures(client: UserTaskClient, other: OtherClient) -> TaskResult[dict[st
     group(made, made)
     with_options(client, link=signature(client.forget, "alice"))
     return made.apply_async(countdown=3)
+
+
+async def many(client: UserTaskClient, other: OtherClient) -> None:
+    results = await send_all(signature(client.acreate_user, name) for name in ("alice", "bob"))
+    assert_type(results, list[TaskResult[dict[str, str]]])
+    assert_type(send_all_sync([signature(other.tag, "a", colour="red")]), list[TaskResult[list[int]]])
+    mixed: list[TaskSignature[Any]] = [signature(client.create_user, "alice"), signature(other.tag, "a", colour="red")]
+    await send_all(mixed, publish_timeout=60)
+    try:
+        send_all_sync(mixed)
+    except NotAllSentError as error:
+        assert_type(error.causes, dict[int, Exception])
+        del error.results[0]
 
 
 @dataclass

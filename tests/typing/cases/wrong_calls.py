@@ -6,8 +6,11 @@ from datetime import date, timedelta
 from pico_celery import (
     CeleryClient,
     SendOptions,
+    as_completed,
     celery,
+    gather_results,
     partial_signature,
+    send_all,
     send_task,
     signature,
     with_options,
@@ -62,6 +65,15 @@ async def values(client: ParcelClient) -> None:
     async for step in client.ship(date(2026, 1, 2), within=timedelta(1)).progress(date):
         text = step.details  # expect-error
     del text
+
+
+async def many(client: UserTaskClient) -> None:
+    await send_all([client.create_user])  # expect-error
+    await send_all([signature(client.create_user, "alice")], timeout=3)  # expect-error
+    value: list[str] = await gather_results(client.create_user("alice"), return_exceptions=True)  # expect-error
+    async for result in as_completed(client.create_user("alice")):  # expect-error (pyright)
+        del result
+    del value
 
 
 def signatures(client: UserTaskClient) -> None:

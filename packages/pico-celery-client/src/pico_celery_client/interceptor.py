@@ -1,9 +1,10 @@
 """CeleryClientInterceptor: a method call becomes a message."""
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from celery import Celery
@@ -11,6 +12,8 @@ from kombu.exceptions import ChannelError, ConnectionError, EncodeError, Operati
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
+from pico_celery_client.publishing.interception import SendInterceptor, around_sending, by_priority
+from pico_celery_client.publishing.patterns import Call, CallMessage
 from pico_celery_client.publishing.publisher import broker_of, publish
 from pico_celery_client.publishing.sending import send_here
 from pico_celery_client.publishing.tracing import span_of_sending
@@ -45,12 +48,14 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     Args:
         app: The Celery app to send with.
+        interceptors: What the application does around each sending.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, interceptors: Sequence[SendInterceptor] = ()) -> None:
         store_failures_in_full(app)
         note_publishing_times()
         self._app = app
+        self._interceptors = by_priority(interceptors)
         self._warned: set[str] = set()
         self._looked_at: set[type] = set()
 
@@ -183,8 +188,48 @@ class CeleryClientInterceptor(MethodInterceptor):
         """
         self._warn_where_it_blocks(stub)
         send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
+        with self._around_sending(stub, args, kwargs, self._masked(stub, args, kwargs, options)) as sent:
+            return send_here(self._app, send, sent)
+
+    @contextlib.contextmanager
+    def _around_sending(
+        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+    ) -> Generator[Mapping[str, Any]]:
         with span_of_sending(stub.spec.name):
-            return send_here(self._app, send, self._masked(stub, args, kwargs, options))
+            if not self._interceptors:
+                yield options
+                return
+            with around_sending(self._interceptors, stub.spec.name, args, kwargs, options) as changed:
+                yield changed
+
+    def message(
+        self,
+        around: contextlib.ExitStack,
+        stub: Stub,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any],
+        *,
+        typed: bool,
+    ) -> CallMessage:
+        """Return the message of a call, to be sent with others.
+
+        Args:
+            around: Where the interceptors of its sending are entered.
+            stub: The stub that stands for the task.
+            args: The positional arguments, as the stub has bound them.
+            kwargs: The keyword arguments, as the stub has bound them.
+            options: What to send it with.
+            typed: Whether its value is to be of the type that the stub declares.
+        """
+        masked = self._masked(stub, args, kwargs, options)
+        if self._interceptors:
+            name = stub.spec.name
+            masked = around.enter_context(around_sending(self._interceptors, name, args, kwargs, masked))
+        result_class = self.result_class(stub, typed)
+        send = functools.partial(self._send, stub, args, kwargs, result_class)
+        explain = functools.partial(self._explained, stub, args, kwargs, masked)
+        return CallMessage(self._app, send, masked, explain, Call(stub.spec.name, args, kwargs, result_class))
 
     def _masked(
         self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
@@ -207,8 +252,8 @@ class CeleryClientInterceptor(MethodInterceptor):
     ) -> Any:
         send = functools.partial(self._send, stub, args, kwargs, result_class)
         explain = functools.partial(self._explained, stub, args, kwargs, options)
-        with span_of_sending(stub.spec.name):
-            result = await publish(self._app, stub.spec.name, send, options, timeout, explain=explain)
+        with self._around_sending(stub, args, kwargs, options) as sent:
+            result = await publish(self._app, stub.spec.name, send, sent, timeout, explain=explain)
         if isinstance(result, TaskResult):
             # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
             result.backend = self._app.backend

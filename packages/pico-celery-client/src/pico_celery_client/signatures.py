@@ -1,12 +1,14 @@
 """TaskSignature: Celery's Signature of a call that a stub has checked."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from celery.canvas import Signature
 
 from pico_celery_client.interceptor import CeleryClientInterceptor
+from pico_celery_client.publishing.patterns import CallMessage
 from pico_celery_client.results.result import TaskResult
 from pico_celery_client.stub import Stub, stub_of
 from pico_celery_core.errors import ClientNotConnectedError, DeclarationError
@@ -92,6 +94,20 @@ class TaskSignature(Signature, Generic[_R]):  # type: ignore[misc]  # Celery has
         args, kwargs = stub.bind(tuple(args), kwargs, typed=typed)
         sent = {name: value for name, value in merged.items() if name != PUBLISH_TIMEOUT}
         return cast("TaskResult[_R]", interceptor.send_here(stub, args, kwargs, sent, typed=typed))
+
+    def message(self, around: ExitStack) -> CallMessage:
+        """Return the message that it would send.
+
+        Args:
+            around: Where the interceptors of its sending are entered.
+
+        Raises:
+            CallError: If its arguments do not fit the stub.
+        """
+        interceptor, stub, typed = self.origin
+        args, kwargs = stub.bind(tuple(self["args"]), self["kwargs"], typed=typed)
+        options = {name: value for name, value in self["options"].items() if name != PUBLISH_TIMEOUT}
+        return interceptor.message(around, stub, args, kwargs, options, typed=typed)
 
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> "TaskSignature[_R]":
         """Return a copy, as Celery's `Signature.clone`."""

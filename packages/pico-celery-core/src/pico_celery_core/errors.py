@@ -4,6 +4,7 @@ Each keeps its data as attributes, says what is wrong, where, and what to do, an
 it survives pickling and Celery's result backends. For that its arguments are plain strings and numbers.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, dataclass_transform
 
@@ -29,6 +30,7 @@ __all__ = [
     "MessageTooLargeError",
     "MissingStampError",
     "NoDeadLettersError",
+    "NotAllSentError",
     "OptionValueError",
     "PicoCeleryError",
     "PublishTimeoutError",
@@ -303,6 +305,51 @@ class PublishTimeoutError(PicoCeleryError, TimeoutError):
         """What to do."""
         hint = connection_hint(self.problem or "did not answer", self.broker, "broker_url") if self.begun else ""
         return hint or "Check that the broker can be reached, or give it more time with publish_timeout."
+
+
+class NotAllSentError(PicoCeleryError, RuntimeError):
+    """Of several messages some were not sent, or it is not known whether they were.
+
+    `results` has those that were sent, and `causes` what went wrong with the others.
+    """
+
+    sent: int
+    unsent: int
+    problem: str
+    template = (
+        "Of {count} messages {unsent} failed, and {sent} were sent. The first failure: {problem} What was sent is in "
+        "`results`, and why the others were not in `causes`, by the numbers of their signatures."
+    )
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Any]) -> "NotAllSentError":
+        """Make it of what has become of each message: its result, or an exception."""
+        causes = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        first = f"{type(causes[0]).__name__}: {causes[0]}"
+        error = cls(len(outcomes) - len(causes), len(causes), first)
+        vars(error)["outcomes"] = list(outcomes)
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args  # neither results nor exceptions need be such as a result backend can keep
+
+    @property
+    def count(self) -> int:
+        """How many messages there were."""
+        return self.sent + self.unsent
+
+    @property
+    def results(self) -> dict[int, Any]:
+        """The results of the messages that were sent, by the numbers of their signatures, which begin with 0."""
+        return {number: outcome for number, outcome in self._numbered() if not isinstance(outcome, Exception)}
+
+    @property
+    def causes(self) -> dict[int, Exception]:
+        """Why the others were not sent, or may not have been, by the numbers of their signatures."""
+        return {number: outcome for number, outcome in self._numbered() if isinstance(outcome, Exception)}
+
+    def _numbered(self) -> Iterator[tuple[int, Any]]:
+        return iter(enumerate(vars(self).get("outcomes", ())))
 
 
 class ResultTimeoutError(PicoCeleryError, TimeoutError):

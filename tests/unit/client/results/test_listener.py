@@ -20,13 +20,18 @@ from celery import Celery, states
 from celery.app.task import Context
 from redis import asyncio as redis_asyncio
 
-from pico_celery_client import TaskResult, gather_results
+from pico_celery_client import TaskResult, as_completed, gather_results
 from pico_celery_client.results import listener as listening
 from pico_celery_client.results import polling as poller
 from pico_celery_client.results import redis as redis_listener
 from pico_celery_client.results.listener import listener_for
 from pico_celery_client.results.redis import connection_pool
-from pico_celery_core.errors import ListeningCancelledError, ResultBackendError, ResultTypeError
+from pico_celery_core.errors import (
+    ListeningCancelledError,
+    ResultBackendError,
+    ResultTimeoutError,
+    ResultTypeError,
+)
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.progress import PROGRESS, Progress
 from tests.servers import own_redis
@@ -389,6 +394,64 @@ async def test_gathering_has_a_timeout_altogether(memory_app):
     with pytest.raises(TimeoutError):
         await gather_results(*[new_result(memory_app) for _ in range(3)], timeout=0.05)
     assert not listener_for(memory_app).results
+
+
+async def test_exceptions_can_be_gathered_like_values(memory_app):
+    results = [new_result(memory_app) for _ in range(3)]
+    store(results[0], "done")
+    store(results[1], ValueError("no such user"), states.FAILURE)
+    for result in results[:2]:
+        await result.until_ready()  # what is known has no need to be in time
+    value, failed, late = await gather_results(*results, timeout=0.05, return_exceptions=True)
+    assert value == "done"
+    assert (type(failed), str(failed)) == (ValueError, "no such user")
+    assert isinstance(late, ResultTimeoutError)
+    assert not listener_for(memory_app).results
+
+
+# as_completed
+
+
+async def test_results_come_in_the_order_in_which_they_end(memory_app):
+    results = [new_result(memory_app) for _ in range(4)]
+    ended = []
+    store(results[2], 2)
+    async for result in as_completed(results, timeout=60):
+        ended.append((result, await result))
+        left = [other for other in reversed(results) if other not in [one for one, _ in ended]]
+        if left:
+            store(left[0], results.index(left[0]))
+    assert ended == [(results[number], number) for number in (2, 3, 1, 0)]
+
+
+async def test_a_result_that_failed_comes_as_any_and_raises_when_it_is_awaited(memory_app):
+    result = new_result(memory_app)
+    store(result, ValueError("no such user"), states.FAILURE)
+    async for ended in as_completed([result, result]):
+        assert ended is result
+        with pytest.raises(ValueError, match="no such user"):
+            await ended
+
+
+async def test_those_that_do_not_end_in_time_raise_after_those_that_do(memory_app):
+    results = [new_result(memory_app) for _ in range(3)]
+    store(results[1], "done")
+    await results[1]  # what is known has no need to be in time
+    ended = as_completed(results, timeout=0.05)
+    assert await anext(ended) is results[1]
+    with pytest.raises(ResultTimeoutError):
+        await anext(ended)
+    assert not listener_for(memory_app).results
+
+
+async def test_whoever_stops_early_waits_for_none_any_more(memory_app):
+    results = [new_result(memory_app) for _ in range(3)]
+    store(results[1], "done")
+    ended = as_completed(results)
+    assert await anext(ended) is results[1]
+    await ended.aclose()
+    assert not listener_for(memory_app).results
+    assert [result async for result in as_completed([])] == []
 
 
 # Redis

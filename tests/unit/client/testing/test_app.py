@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import EncodeError
 from pico_ioc import component, init
 
-from pico_celery_client import CeleryClient, TaskResult, celery, gather_results, with_options
+from pico_celery_client import CeleryClient, TaskResult, as_completed, celery, gather_results, with_options
 from pico_celery_client.testing import Call, NoOutcomeError, RecordingCelery
 from pico_celery_core import send_task
 from pico_celery_core.errors import CallError, ResultTimeoutError
@@ -293,6 +293,7 @@ async def test_waiting_for_a_delayed_result_has_an_end(recording_celery, orders)
 async def test_several_results_can_be_gathered(recording_celery, orders):
     recording_celery.returns(orders.confirm, "a", "b")
     assert await gather_results(orders.confirm(1), orders.confirm(2), timeout=5) == ["a", "b"]
+    assert [await result async for result in as_completed([orders.confirm(3)])] == ["b"]
 
 
 async def test_an_ignored_result_is_none_at_once(recording_celery, orders):

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from kombu.exceptions import EncodeError, OperationalError
 
-from pico_celery_client.publishing.message import Message
+from pico_celery_client.publishing.message import AwaitedMessage, Message
 from pico_celery_client.publishing.producers import Publication, producer_of
 
 # How many messages, and how many bytes, a batch has at most: Redis does nothing else while it takes one.
@@ -25,7 +25,7 @@ MOST_BYTES: Final = 2**20
 PATIENCE: Final = 0.25
 
 # After so many messages in a row have failed by themselves, the fault is taken for the broker's.
-_FAILURES: Final = 2
+FAILURES: Final = 2
 
 
 class LoopBatches:
@@ -39,12 +39,12 @@ class LoopBatches:
     def __init__(self, threads: Executor, most: int) -> None:
         self._threads = threads
         self._most = most
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[AwaitedMessage] = deque()
         self._is_due = False
         self._sending = 0
         self._late = 0
 
-    def add(self, message: Message) -> None:
+    def add(self, message: AwaitedMessage) -> None:
         """Have a message sent with the next batch.
 
         Args:
@@ -61,7 +61,7 @@ class LoopBatches:
 
     def _begin(self) -> None:
         self._is_due = False
-        messages: list[Message] = []
+        messages: list[AwaitedMessage] = []
         while self._waiting and len(messages) < MOST_MESSAGES and self._may_begin():
             message = self._waiting.popleft()
             if message.awaited:
@@ -115,7 +115,9 @@ class AppBatches:
 class _Batch:
     timer: asyncio.TimerHandle
 
-    def __init__(self, messages: Sequence[Message], loop: asyncio.AbstractEventLoop, batches: LoopBatches) -> None:
+    def __init__(
+        self, messages: Sequence[AwaitedMessage], loop: asyncio.AbstractEventLoop, batches: LoopBatches
+    ) -> None:
         self.messages = messages
         self.is_late = False
         self._loop = loop
@@ -219,7 +221,7 @@ def _publish_one_by_one(producer: Any, messages: Sequence[Message]) -> None:
     for message in messages:
         if not message.awaited:
             continue
-        if failures >= _FAILURES:
+        if failures >= FAILURES:
             message.fail(error)
             continue
         try:

@@ -20,7 +20,7 @@ _UNSENT: Final = object()
 
 
 class Message:
-    """A message that a coroutine sends. Make it there.
+    """A message on its way. Make it in the context of who sends it.
 
     Args:
         app: The app to send with.
@@ -32,15 +32,14 @@ class Message:
     def __init__(self, app: Celery, send: Send, options: Mapping[str, Any], explain: Explain) -> None:
         self.app = app
         self._send = send
-        self._options = options
+        self.options = options
+        """What it is sent with."""
         self._explain = explain
         self._retry_policy: Mapping[str, Any] = options.get("retry_policy") or {}
         # The context carries Celery's current task: what a task sends has that task as its parent.
         self._context = contextvars.copy_context()
         self._value: Any = _UNSENT
         self._error: Exception | None = None
-        self.sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        """What becomes of it."""
         self.begun = False
         self.awaited = True
         self.problem: Exception | None = None
@@ -51,12 +50,19 @@ class Message:
     @property
     def is_for_a_batch(self) -> bool:
         """Whether it may be sent together with others."""
-        return not any(map(self._options.get, _ALONE))
+        return not any(map(self.options.get, _ALONE))
 
     @property
     def is_pending(self) -> bool:
         """Whether it has not failed, and its sender still waits."""
         return self.awaited and self._error is None
+
+    @property
+    def outcome(self) -> Any:
+        """What sending it has returned, the error that it failed with, or None as long as it is on its way."""
+        if self._error is not None:
+            return self._error
+        return None if self._value is _UNSENT or self.publications else self._value
 
     def send_alone(self) -> None:
         """Send it by itself; in a thread."""
@@ -72,7 +78,19 @@ class Message:
             return
         self.begun = True
         with producer.keeping() as self.publications:
-            self._run(send_by, self.app, self._send, {**self._options, "producer": producer})
+            self._run(send_by, self.app, self._send, {**self.options, "producer": producer})
+
+    def make(self, make: Callable[..., tuple[Any, Publication]], *args: Any) -> None:
+        """Have it made elsewhere than by Celery.
+
+        Args:
+            make: Returns what its sender gets, and what is to be published.
+            *args: What to call that with.
+        """
+        if self.awaited:
+            self.begun = True
+            value, publication = self._context.run(make, *args)
+            self._value, self.publications = value, [publication]
 
     def publish(self, producer: BatchingProducer) -> None:
         """Publish what is left of it, with its retries; in a thread.
@@ -114,14 +132,13 @@ class Message:
         """
         self._error = self._explain(error)
 
-    def finish(self) -> None:
-        """Tell the sender; on the event loop."""
-        if self.sent.done():
-            return
-        if self._error is not None:
-            self.sent.set_exception(self._error)
-        else:
-            self.sent.set_result(None if self._value is _UNSENT else self._value)
+    def give_up(self, error: Exception) -> None:
+        """End with an error that says what it means.
+
+        Args:
+            error: Why it is not sent, or not known to be.
+        """
+        self._error = error
 
     def _run(self, call: Callable[..., Any], *args: Any) -> None:
         try:
@@ -134,12 +151,37 @@ class Message:
         return call(*args, **options)
 
     def _publish_alone(self) -> Any:
-        options = {**self._options, "retry_policy": {**self._retry_policy, "errback": _note}}
+        options = {**self.options, "retry_policy": {**self._retry_policy, "errback": _note}}
         return send_here(self.app, self._begin, options)
 
     def _begin(self, options: Mapping[str, Any]) -> Any:
         self.begun = True
         return self._send(options) if self.awaited else None
+
+
+class AwaitedMessage(Message):
+    """A message that a coroutine sends, and waits for by itself. Make it there.
+
+    Args:
+        app: The app to send with.
+        send: Has Celery send it.
+        options: What to send it with.
+        explain: Says what an error in publishing means.
+    """
+
+    def __init__(self, app: Celery, send: Send, options: Mapping[str, Any], explain: Explain) -> None:
+        super().__init__(app, send, options, explain)
+        self.sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """What becomes of it."""
+
+    def finish(self) -> None:
+        """Tell the sender; on the event loop."""
+        if self.sent.done():
+            return
+        if self._error is not None:
+            self.sent.set_exception(self._error)
+        else:
+            self.sent.set_result(None if self._value is _UNSENT else self._value)
 
 
 _message: Final[contextvars.ContextVar[Message | None]] = contextvars.ContextVar("message", default=None)

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from pico_celery_client.per_app import PerApp
 from pico_celery_client.publishing.batches import AppBatches
-from pico_celery_client.publishing.message import Explain, Message
+from pico_celery_client.publishing.message import AwaitedMessage, Explain
 from pico_celery_client.publishing.producers import can_batch
 from pico_celery_client.publishing.sending import Send
 from pico_celery_client.publishing.thread_pool import DaemonThreads
@@ -28,7 +28,7 @@ class _Publisher:
         self.threads = DaemonThreads("pico-celery-publish", most=_THREADS)
         self._batches = AppBatches(self.threads, most=_THREADS) if can_batch(app) else None
 
-    def send(self, message: Message) -> None:
+    def send(self, message: AwaitedMessage) -> None:
         """Send a message in a thread: with others if it can be, else by itself."""
         # Those who listen for what is published are to hear of each message when it is.
         is_heard = signals.after_task_publish.receivers or signals.task_sent.receivers
@@ -69,7 +69,7 @@ async def publish(
         Exception: What `send` raises.
     """
     loop = asyncio.get_running_loop()
-    message = Message(app, send, options, explain)
+    message = AwaitedMessage(app, send, options, explain)
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
@@ -88,13 +88,18 @@ async def publish(
         message.awaited = False
 
 
+def threads_of(app: Celery) -> DaemonThreads:
+    """Return the threads with which an app sends off the event loop."""
+    return _publishers.of(app).threads
+
+
 def broker_of(app: Celery) -> str:
     """Return the URL of an app's broker, without a password."""
     url: str = app.connection_for_write().as_uri()
     return url
 
 
-def _send_alone(message: Message, loop: asyncio.AbstractEventLoop) -> None:
+def _send_alone(message: AwaitedMessage, loop: asyncio.AbstractEventLoop) -> None:
     try:
         if message.awaited:
             message.send_alone()

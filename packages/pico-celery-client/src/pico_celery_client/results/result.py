@@ -1,10 +1,11 @@
 """TaskResult: Celery's AsyncResult that can also be awaited."""
 
 import asyncio
+import functools
 import math
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
 
 from celery import Celery
 from celery.result import AsyncResult
@@ -96,11 +97,22 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             ResultTypeError: If the value does not fit the stub's return annotation.
             Exception: What the handler raised.
         """
+        await self.until_ready(timeout)
+        return self.get(disable_sync_subtasks=False)
+
+    async def until_ready(self, timeout: float | None = None) -> None:
+        """Wait until the task has ended, however it ends, without blocking the event loop.
+
+        Args:
+            timeout: How long to wait, in seconds, as for `wait`.
+
+        Raises:
+            ResultTimeoutError: If it has not ended in time.
+        """
         if not self.ignored:
             async with aclosing(self._metas(timeout)) as metas:
                 async for _ in metas:
                     pass
-        return self.get(disable_sync_subtasks=False)
 
     @overload
     def progress(self) -> AsyncGenerator[Progress]: ...
@@ -177,27 +189,88 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
 # As with asyncio.gather, values of different types have the type of a tuple, so that each keeps its own, in what is a
 # list all the same.
 @overload
-async def gather_results(*results: TaskResult[_R], timeout: float | None = None) -> list[_R]: ...
-@overload
-async def gather_results(a: TaskResult[_A], b: TaskResult[_B], /, *, timeout: float | None = None) -> tuple[_A, _B]: ...
+async def gather_results(
+    *results: TaskResult[_R], timeout: float | None = None, return_exceptions: Literal[False] = False
+) -> list[_R]: ...
 @overload
 async def gather_results(
-    a: TaskResult[_A], b: TaskResult[_B], c: TaskResult[_C], /, *, timeout: float | None = None
+    a: TaskResult[_A],
+    b: TaskResult[_B],
+    /,
+    *,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+) -> tuple[_A, _B]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A],
+    b: TaskResult[_B],
+    c: TaskResult[_C],
+    /,
+    *,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
 ) -> tuple[_A, _B, _C]: ...
 @overload
 async def gather_results(
-    a: TaskResult[_A], b: TaskResult[_B], c: TaskResult[_C], d: TaskResult[_D], /, *, timeout: float | None = None
+    a: TaskResult[_A],
+    b: TaskResult[_B],
+    c: TaskResult[_C],
+    d: TaskResult[_D],
+    /,
+    *,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
 ) -> tuple[_A, _B, _C, _D]: ...
 @overload
-async def gather_results(*results: TaskResult[Any], timeout: float | None = None) -> list[Any]: ...
+async def gather_results(
+    *results: TaskResult[Any], timeout: float | None = None, return_exceptions: Literal[False] = False
+) -> list[Any]: ...
+@overload
+async def gather_results(
+    *results: TaskResult[_R], timeout: float | None = None, return_exceptions: Literal[True]
+) -> list[_R | Exception]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A], b: TaskResult[_B], /, *, timeout: float | None = None, return_exceptions: Literal[True]
+) -> tuple[_A | Exception, _B | Exception]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A],
+    b: TaskResult[_B],
+    c: TaskResult[_C],
+    /,
+    *,
+    timeout: float | None = None,
+    return_exceptions: Literal[True],
+) -> tuple[_A | Exception, _B | Exception, _C | Exception]: ...
+@overload
+async def gather_results(
+    a: TaskResult[_A],
+    b: TaskResult[_B],
+    c: TaskResult[_C],
+    d: TaskResult[_D],
+    /,
+    *,
+    timeout: float | None = None,
+    return_exceptions: Literal[True],
+) -> tuple[_A | Exception, _B | Exception, _C | Exception, _D | Exception]: ...
+@overload
+async def gather_results(
+    *results: TaskResult[Any], timeout: float | None = None, return_exceptions: Literal[True]
+) -> list[Any]: ...
 
 
-async def gather_results(*results: TaskResult[Any], timeout: float | None = None) -> Any:
+async def gather_results(
+    *results: TaskResult[Any], timeout: float | None = None, return_exceptions: bool = False
+) -> Any:
     """Wait for several results at once.
 
     Args:
         *results: What to wait for.
         timeout: How long to wait altogether, in seconds; without it, `pico_result_timeout`.
+        return_exceptions: Return exceptions in the places of the values, instead of raising the first: what a handler
+            raised, or `ResultTimeoutError` for one that has not come in time.
 
     Returns:
         A list of their values, in the order of the results.
@@ -210,6 +283,8 @@ async def gather_results(*results: TaskResult[Any], timeout: float | None = None
         >>> async def confirm_all(client, orders: list[int]) -> list[str]:
         ...     return await gather_results(*[await client.confirm(order) for order in orders])
     """
+    if return_exceptions:
+        return await asyncio.gather(*(_value_or_error(result, timeout) for result in results))
     try:
         async with asyncio.TaskGroup() as group:
             waiting = [group.create_task(result.wait(timeout)) for result in results]
@@ -218,3 +293,54 @@ async def gather_results(*results: TaskResult[Any], timeout: float | None = None
     else:
         return [task.result() for task in waiting]
     raise error
+
+
+async def _value_or_error(result: TaskResult[Any], timeout: float | None) -> Any:
+    try:
+        return await result.wait(timeout)
+    except Exception as error:  # noqa: BLE001  # the caller's
+        return error
+
+
+async def as_completed(
+    results: Iterable[TaskResult[_R]], *, timeout: float | None = None
+) -> AsyncGenerator[TaskResult[_R]]:
+    """Follow several tasks, and get the result of each as soon as it has ended.
+
+    Args:
+        results: What to wait for.
+        timeout: How long to wait altogether, in seconds; without it, `pico_result_timeout`.
+
+    Yields:
+        The results, in the order in which their tasks end, however they end. To await one gives its value at once, or
+        raises what its handler raised.
+
+    Raises:
+        ResultTimeoutError: If some have not ended in time. Their tasks go on.
+
+    Example:
+        >>> async def show(client, orders: list[int]) -> None:
+        ...     async for result in as_completed([await client.confirm(order) for order in orders]):
+        ...         print(await result)
+    """
+    ended: asyncio.Queue[tuple[TaskResult[_R], asyncio.Task[None]]] = asyncio.Queue()
+    waiting: list[asyncio.Task[None]] = []
+    for result in results:
+        task = asyncio.ensure_future(result.until_ready(timeout))
+        task.add_done_callback(functools.partial(_put, ended, result))
+        waiting.append(task)
+    try:
+        for _ in range(len(waiting)):
+            result, task = await ended.get()
+            task.result()  # raises what has kept it from being waited for
+            yield result
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _put(
+    ended: asyncio.Queue[tuple[TaskResult[_R], asyncio.Task[None]]], result: TaskResult[_R], task: asyncio.Task[None]
+) -> None:
+    ended.put_nowait((result, task))

@@ -132,13 +132,12 @@ class Outcomes(MemoryBackend):
 class PreparedResult(TaskResult[_R]):
     """The result of a task that was only recorded."""
 
-    async def wait(self, timeout: float | None = None) -> _R:
-        """Wait for the prepared value, as `TaskResult.wait`.
+    async def until_ready(self, timeout: float | None = None) -> None:
+        """Wait for the prepared outcome, as `TaskResult.until_ready`; `wait` does as well.
 
         Raises:
             NoOutcomeError: If none was prepared.
             ResultTimeoutError: If it does not come in time.
-            Exception: What the handler is said to raise.
         """
         if not self.ignored:
             remaining = self._remaining()
@@ -147,7 +146,6 @@ class PreparedResult(TaskResult[_R]):
                 await asyncio.sleep(timeout)
                 raise ResultTimeoutError(str(self.id), timeout)
             await asyncio.sleep(remaining)
-        return self.get(disable_sync_subtasks=False)
 
     async def progress(self, details: Any = None) -> AsyncGenerator[Progress[Any]]:  # noqa: ARG002
         """Wait for the end; a task that was only recorded makes no progress."""

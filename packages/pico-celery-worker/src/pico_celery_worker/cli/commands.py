@@ -14,7 +14,10 @@ from pico_celery_worker.cli import rendering, schedules
 from pico_celery_worker.cli.checks import CODES, POOLS, Severity, check, expected_pool
 from pico_celery_worker.cli.context import inspected, style
 from pico_celery_worker.cli.dead_letters import dead
+from pico_celery_worker.cli.dev import dev
+from pico_celery_worker.cli.queues import queues_command
 from pico_celery_worker.cli.replay import replay
+from pico_celery_worker.cli.send import send
 
 
 @click.group()
@@ -25,6 +28,9 @@ def pico() -> None:
 pico.add_command(schedules.schedules_command)
 pico.add_command(dead)
 pico.add_command(replay)
+pico.add_command(send)
+pico.add_command(queues_command)
+pico.add_command(dev)
 
 
 def _known_codes(_context: Any, _option: Any, codes: tuple[str, ...]) -> tuple[str, ...]:

@@ -105,14 +105,15 @@ class Inspection:
                 component=qualified(handler.cls),
                 method=handler.method,
                 scope=root.scope,
-                queue=self._queue(handler),
+                queue=self.queue_of(handler),
                 options={name: value for name, value in handler.spec.options.items() if name != "queue"},
                 signature=message_signature(function, bound=bool(handler.spec.options.get("bind"))),
                 summary=next(iter((inspect.getdoc(function) or "").splitlines()), ""),
                 needs=root.needs,
             )
 
-    def _queue(self, handler: Handler) -> str:
+    def queue_of(self, handler: Handler) -> str:
+        """Return where this app would send a handler's task."""
         queue = handler.spec.options.get("queue")
         try:
             queue = self.app.amqp.router.route({"queue": queue} if queue else {}, handler.spec.name)["queue"]
@@ -151,6 +152,12 @@ def inspect_app(app: Celery) -> Inspection | None:
     """Look at an app; None where no container of pico-celery is behind it."""
     runtime = runtime_of(app)
     return None if runtime is None else Inspection(app, runtime.container)
+
+
+def queues_of(inspection: Inspection) -> list[str]:
+    """Return the names of the queues that are configured, and of those to which the handlers' tasks are sent."""
+    configured = [queue.name for queue in inspection.app.amqp.queues.values()]
+    return list(dict.fromkeys([*configured, *map(inspection.queue_of, inspection.handlers)]))
 
 
 def qualified(cls: type) -> str:

@@ -11,7 +11,7 @@ from pico_celery_core.errors import MessageTooLargeError, NoDeadLettersError
 from pico_celery_core.message_size import check_size, limit_decompression, max_message_size
 from pico_celery_core.values.arguments import ArgumentError
 from pico_celery_worker.cli.checks.finding import Finding, Severity
-from pico_celery_worker.cli.inspection import Inspection
+from pico_celery_worker.cli.inspection import Inspection, queues_of
 from pico_celery_worker.consumer.validation import check as check_shape
 from pico_celery_worker.dead_letters import Reason
 from pico_celery_worker.dead_letters.waiting import WaitingMessages
@@ -34,7 +34,7 @@ def check(inspection: Inspection, limit: int) -> Iterator[Finding]:
     """
     largest = max_message_size(inspection.app.conf)
     limit_decompression(largest)
-    waiting = WaitingMessages(inspection.app, _queues(inspection), limit)
+    waiting = WaitingMessages(inspection.app, queues_of(inspection), limit)
     problems: Counter[tuple[str, str, Reason, str]] = Counter()
     try:
         for waits in waiting:
@@ -103,10 +103,3 @@ def _misfit(task: Any, args: Any, kwargs: Any) -> str | None:
     except (TypeError, ArgumentError) as error:
         return str(error)
     return None
-
-
-def _queues(inspection: Inspection) -> list[str]:
-    """Return the names of the queues that are configured, and of those that handlers name."""
-    named = [handler.spec.options.get("queue") for handler in inspection.handlers]
-    configured = [queue.name for queue in inspection.app.amqp.queues.values()]
-    return list(dict.fromkeys([*configured, *(getattr(queue, "name", queue) for queue in named if queue)]))
