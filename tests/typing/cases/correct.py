@@ -11,6 +11,7 @@ from pico_ioc import cleanup, component, configure, factory, provides
 
 from pico_celery import (
     CeleryClient,
+    Progress,
     SendOptions,
     TaskResult,
     TaskSignature,
@@ -163,6 +164,8 @@ async def several(numbers: list[TaskResult[int]], one: TaskResult[int], other: T
     assert_type(await gather_results(one, other, return_exceptions=True), tuple[int | Exception, str | Exception])
     assert_type(await gather_results(one, other, return_exceptions=False), tuple[int, str])
     await gather_results(one, other, one, other, one, return_exceptions=True)
+    async for step in one.progress(latest=True):
+        assert_type(step, Progress)
     async for ended in as_completed(numbers, timeout=5):
         assert_type(ended, TaskResult[int])
         assert_type(await ended, int)
