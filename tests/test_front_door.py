@@ -32,6 +32,7 @@ PUBLIC = {
     "pico_celery_core": [
         "CeleryFactory",
         "CelerySettings",
+        "ContextVariableInterceptor",
         "Progress",
         "SendOptions",
         "SendSpec",
@@ -49,6 +50,8 @@ PUBLIC = {
     "pico_celery_client": [
         "CeleryClient",
         "CeleryClientInterceptor",
+        "OutgoingTask",
+        "SendInterceptor",
         "TaskResult",
         "TaskSignature",
         "as_completed",
@@ -66,6 +69,7 @@ PUBLIC = {
         "DeadLetters",
         "PicoTaskRegistrar",
         "TaskContext",
+        "TaskInterceptor",
         "TaskLogFilter",
         "run_blocking",
     ],

@@ -61,7 +61,7 @@ class Poisoned:
 
     def logged(self, pattern: str) -> None:
         """Wait until the worker has logged it since the test began."""
-        self.process.wait_for_log(pattern, 10, after=self.began)
+        self.process.wait_for_log(pattern, after=self.began)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pico_celery import (
     CeleryClient,
     Progress,
     SendOptions,
+    TaskContext,
     TaskResult,
     TaskSignature,
     as_completed,
@@ -238,3 +239,13 @@ async def values(client: ParcelClient) -> None:
     assert_type(result, TaskResult[list[Receipt]])
     assert_type((await result)[0].arrives_in, timedelta)
     assert_type(await gather_results(result, result), list[list[Receipt]])
+    assert_type(result.get(), list[Receipt])
+    async for step in result.progress():
+        assert_type(step, Progress)
+    async for typed in result.progress(Receipt):
+        assert_type(typed.details, Receipt | None)
+
+
+async def tells(context: TaskContext) -> Progress:
+    await context.progress(1, 2, details=Receipt(1, timedelta(1)))
+    return Progress(1, 2)

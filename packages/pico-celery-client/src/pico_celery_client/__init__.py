@@ -3,12 +3,15 @@
 from pico_celery_client.client import CeleryClient, celery, with_options
 from pico_celery_client.interceptor import CeleryClientInterceptor
 from pico_celery_client.many import send_all, send_all_sync
+from pico_celery_client.publishing.interception import OutgoingTask, SendInterceptor
 from pico_celery_client.results.result import TaskResult, as_completed, gather_results
 from pico_celery_client.signatures import TaskSignature, partial_signature, signature
 
 __all__ = [
     "CeleryClient",
     "CeleryClientInterceptor",
+    "OutgoingTask",
+    "SendInterceptor",
     "TaskResult",
     "TaskSignature",
     "as_completed",

@@ -1,9 +1,10 @@
 """CeleryClientInterceptor: a method call becomes a message."""
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from celery import Celery
@@ -11,6 +12,7 @@ from kombu.exceptions import ChannelError, ConnectionError, EncodeError, Operati
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
+from pico_celery_client.publishing.interception import SendInterceptor, around_sending, by_priority
 from pico_celery_client.publishing.patterns import Call, CallMessage
 from pico_celery_client.publishing.publisher import broker_of, publish
 from pico_celery_client.publishing.sending import send_here
@@ -21,10 +23,12 @@ from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
 from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
+from pico_celery_core.metadata import stubs
 from pico_celery_core.options import PUBLISH_TIMEOUT, TYPED, merged_send_options, missing_stamp
 from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_core.values.returned import is_typed
+from pico_celery_core.values.untyped import untyped_annotations
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
@@ -44,13 +48,16 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     Args:
         app: The Celery app to send with.
+        interceptors: What the application does around each sending.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, interceptors: Sequence[SendInterceptor] = ()) -> None:
         store_failures_in_full(app)
         note_publishing_times()
         self._app = app
+        self._interceptors = by_priority(interceptors)
         self._warned: set[str] = set()
+        self._looked_at: set[type] = set()
 
     @property
     def app(self) -> Celery:
@@ -60,6 +67,10 @@ class CeleryClientInterceptor(MethodInterceptor):
     @functools.cached_property
     def _timeouts(self) -> Timeouts:
         return Timeouts.of(self._app)
+
+    @functools.cached_property
+    def _typed(self) -> bool:
+        return is_typed(self._app)
 
     def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:
         """Send the task that the called method stands for, as `send` does.
@@ -94,6 +105,8 @@ class CeleryClientInterceptor(MethodInterceptor):
         """
         stub = cast("Stub", stub_of(method))
         typed = self.is_typed(client, stub)
+        if type(client) not in self._looked_at:
+            self.look_at(type(client))
         args, kwargs = stub.bind(args, kwargs, typed=typed)
         options = self.options_of(client, stub)
         timeout = options.pop(PUBLISH_TIMEOUT, None)
@@ -106,6 +119,22 @@ class CeleryClientInterceptor(MethodInterceptor):
             stub, args, kwargs, result_class, self._masked(stub, args, kwargs, options), timeout=timeout or None
         )
 
+    def look_at(self, cls: type) -> None:
+        """Warn, once, of annotations of a client's stubs that say a type which values do not get.
+
+        While the app is not configured, it is not known whether values are to get any; the first call asks again.
+
+        Args:
+            cls: The client's class.
+        """
+        if cls in self._looked_at or not self._app.configured:
+            return
+        self._looked_at.add(cls)
+        for name, spec in stubs(cls):
+            if self._typed if spec.options.get(TYPED) is None else spec.options[TYPED]:
+                for untyped in untyped_annotations(getattr(cls, name), "pico-celery-client"):
+                    logger.warning("%s.%s.%s: %s", cls.__module__, cls.__qualname__, name, untyped)
+
     def is_typed(self, client: Any, stub: Stub) -> bool:
         """Tell whether the annotations of a stub say what its arguments and its task's value are.
 
@@ -113,8 +142,8 @@ class CeleryClientInterceptor(MethodInterceptor):
             client: The client that the stub is called on.
             stub: The stub.
         """
-        option = vars(client).get(SEND_OPTIONS, {}).get(TYPED, stub.spec.options.get(TYPED))
-        return is_typed(self._app, option)
+        option: bool | None = vars(client).get(SEND_OPTIONS, {}).get(TYPED, stub.spec.options.get(TYPED))
+        return self._typed if option is None else option
 
     def result_class(self, stub: Stub, typed: bool) -> Callable[[str], TaskResult[Any]]:
         """Return what makes the results of a stub's messages, by their ids.
@@ -159,15 +188,34 @@ class CeleryClientInterceptor(MethodInterceptor):
         """
         self._warn_where_it_blocks(stub)
         send = functools.partial(self._send, stub, args, kwargs, self.result_class(stub, typed))
+        with self._around_sending(stub, args, kwargs, self._masked(stub, args, kwargs, options)) as sent:
+            return send_here(self._app, send, sent)
+
+    @contextlib.contextmanager
+    def _around_sending(
+        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+    ) -> Generator[Mapping[str, Any]]:
         with span_of_sending(stub.spec.name):
-            return send_here(self._app, send, self._masked(stub, args, kwargs, options))
+            if not self._interceptors:
+                yield options
+                return
+            with around_sending(self._interceptors, stub.spec.name, args, kwargs, options) as changed:
+                yield changed
 
     def message(
-        self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any], *, typed: bool
+        self,
+        around: contextlib.ExitStack,
+        stub: Stub,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any],
+        *,
+        typed: bool,
     ) -> CallMessage:
         """Return the message of a call, to be sent with others.
 
         Args:
+            around: Where the interceptors of its sending are entered.
             stub: The stub that stands for the task.
             args: The positional arguments, as the stub has bound them.
             kwargs: The keyword arguments, as the stub has bound them.
@@ -175,6 +223,9 @@ class CeleryClientInterceptor(MethodInterceptor):
             typed: Whether its value is to be of the type that the stub declares.
         """
         masked = self._masked(stub, args, kwargs, options)
+        if self._interceptors:
+            name = stub.spec.name
+            masked = around.enter_context(around_sending(self._interceptors, name, args, kwargs, masked))
         result_class = self.result_class(stub, typed)
         send = functools.partial(self._send, stub, args, kwargs, result_class)
         explain = functools.partial(self._explained, stub, args, kwargs, masked)
@@ -201,8 +252,8 @@ class CeleryClientInterceptor(MethodInterceptor):
     ) -> Any:
         send = functools.partial(self._send, stub, args, kwargs, result_class)
         explain = functools.partial(self._explained, stub, args, kwargs, options)
-        with span_of_sending(stub.spec.name):
-            result = await publish(self._app, stub.spec.name, send, options, timeout, explain=explain)
+        with self._around_sending(stub, args, kwargs, options) as sent:
+            result = await publish(self._app, stub.spec.name, send, sent, timeout, explain=explain)
         if isinstance(result, TaskResult):
             # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
             result.backend = self._app.backend

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar, overload
 
 from pico_celery_client.publishing.many import publish_many, publish_many_here
@@ -49,15 +50,16 @@ async def send_all(
         >>> async def confirm_all(client, orders: list[int]) -> list[str]:
         ...     return [result.id for result in await send_all(signature(client.confirm, order) for order in orders)]
     """
-    messages = _messages(signatures)
-    if messages:
-        limit = Timeouts.of(messages[0].app).publish if publish_timeout is None else publish_timeout
-        await publish_many(messages, limit or None)
-    for message in messages:
-        if isinstance(message.outcome, TaskResult):
-            # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
-            message.outcome.backend = message.app.backend
-    return _results(messages)
+    with ExitStack() as around:
+        messages = _messages(signatures, around)
+        if messages:
+            limit = Timeouts.of(messages[0].app).publish if publish_timeout is None else publish_timeout
+            await publish_many(messages, limit or None)
+        for message in messages:
+            if isinstance(message.outcome, TaskResult):
+                # Each thread has a backend of its own. Celery's ResultSet reads the caller's, not the sending thread's.
+                message.outcome.backend = message.app.backend
+        return _results(messages)
 
 
 @overload
@@ -84,22 +86,24 @@ def send_all_sync(signatures: Iterable[TaskSignature[Any]]) -> list[TaskResult[A
         >>> def confirm_all(client, orders: list[int]) -> list[str]:
         ...     return [result.id for result in send_all_sync(signature(client.confirm, order) for order in orders)]
     """
-    messages = _messages(signatures)
-    if messages and _is_on_a_loop():
-        logger.warning(
-            "send_all_sync() was called on a running event loop, which stands still while it sends. Await send_all()."
-        )
-    publish_many_here(messages)
-    return _results(messages)
+    with ExitStack() as around:
+        messages = _messages(signatures, around)
+        if messages and _is_on_a_loop():
+            logger.warning(
+                "send_all_sync() was called on a running event loop, which stands still while it sends. "
+                "Await send_all()."
+            )
+        publish_many_here(messages)
+        return _results(messages)
 
 
-def _messages(signatures: Iterable[Any]) -> list[CallMessage]:
+def _messages(signatures: Iterable[Any], around: ExitStack) -> list[CallMessage]:
     messages = []
     for made in signatures:
         if not isinstance(made, TaskSignature):
             hint = "Make signatures of stubs with signature(client.confirm, ...)."
             raise DeclarationError("send_all()", repr(made), "it is not a TaskSignature", hint)
-        messages.append(made.message())
+        messages.append(made.message(around))
     return messages
 
 

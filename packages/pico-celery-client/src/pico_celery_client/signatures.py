@@ -1,6 +1,7 @@
 """TaskSignature: Celery's Signature of a call that a stub has checked."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overload
 
@@ -94,8 +95,11 @@ class TaskSignature(Signature, Generic[_R]):  # type: ignore[misc]  # Celery has
         sent = {name: value for name, value in merged.items() if name != PUBLISH_TIMEOUT}
         return cast("TaskResult[_R]", interceptor.send_here(stub, args, kwargs, sent, typed=typed))
 
-    def message(self) -> CallMessage:
+    def message(self, around: ExitStack) -> CallMessage:
         """Return the message that it would send.
+
+        Args:
+            around: Where the interceptors of its sending are entered.
 
         Raises:
             CallError: If its arguments do not fit the stub.
@@ -103,7 +107,7 @@ class TaskSignature(Signature, Generic[_R]):  # type: ignore[misc]  # Celery has
         interceptor, stub, typed = self.origin
         args, kwargs = stub.bind(tuple(self["args"]), self["kwargs"], typed=typed)
         options = {name: value for name, value in self["options"].items() if name != PUBLISH_TIMEOUT}
-        return interceptor.message(stub, args, kwargs, options, typed=typed)
+        return interceptor.message(around, stub, args, kwargs, options, typed=typed)
 
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> "TaskSignature[_R]":
         """Return a copy, as Celery's `Signature.clone`."""

@@ -1,5 +1,7 @@
 from pico_celery_client import CeleryClient as CeleryClient
 from pico_celery_client import CeleryClientInterceptor as CeleryClientInterceptor
+from pico_celery_client import OutgoingTask as OutgoingTask
+from pico_celery_client import SendInterceptor as SendInterceptor
 from pico_celery_client import TaskResult as TaskResult
 from pico_celery_client import TaskSignature as TaskSignature
 from pico_celery_client import as_completed as as_completed
@@ -12,6 +14,7 @@ from pico_celery_client import signature as signature
 from pico_celery_client import with_options as with_options
 from pico_celery_core import CeleryFactory as CeleryFactory
 from pico_celery_core import CelerySettings as CelerySettings
+from pico_celery_core import ContextVariableInterceptor as ContextVariableInterceptor
 from pico_celery_core import Progress as Progress
 from pico_celery_core import SendOptions as SendOptions
 from pico_celery_core import Sensitive as Sensitive
@@ -24,6 +27,7 @@ from pico_celery_worker import DeadLetter as DeadLetter
 from pico_celery_worker import DeadLetters as DeadLetters
 from pico_celery_worker import PicoTaskRegistrar as PicoTaskRegistrar
 from pico_celery_worker import TaskContext as TaskContext
+from pico_celery_worker import TaskInterceptor as TaskInterceptor
 from pico_celery_worker import TaskLogFilter as TaskLogFilter
 from pico_celery_worker import run_blocking as run_blocking
 

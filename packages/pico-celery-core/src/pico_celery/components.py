@@ -17,5 +17,6 @@ if find_spec("pico_celery_client"):
 
 if find_spec("pico_celery_worker"):
     from pico_celery_worker import PicoTaskRegistrar, TaskContext
+    from pico_celery_worker.execution.interceptors import TaskInterceptors
 
-    __all__ += ["PicoTaskRegistrar", "TaskContext"]
+    __all__ += ["PicoTaskRegistrar", "TaskContext", "TaskInterceptors"]

@@ -9,6 +9,7 @@ from pico_celery_core._conflict import refuse_clash
 
 refuse_clash()
 
+from pico_celery_core.context_variables import ContextVariableInterceptor  # noqa: E402
 from pico_celery_core.decorators import send_task, task  # noqa: E402
 from pico_celery_core.metadata import SendSpec, TaskSpec, handlers, send_spec, stubs, task_spec  # noqa: E402
 from pico_celery_core.options import SendOptions, TaskOptions  # noqa: E402
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CeleryFactory",
     "CelerySettings",
+    "ContextVariableInterceptor",
     "Progress",
     "SendOptions",
     "SendSpec",

@@ -3,6 +3,7 @@
 from pico_celery_worker.dead_letters.collection import DeadLetters
 from pico_celery_worker.dead_letters.letter import DeadLetter
 from pico_celery_worker.execution.context import TaskContext
+from pico_celery_worker.execution.interceptors import TaskInterceptor
 from pico_celery_worker.loop.blocking import run_blocking
 from pico_celery_worker.observability.log_filter import TaskLogFilter
 from pico_celery_worker.registrar import PicoTaskRegistrar
@@ -14,6 +15,7 @@ __all__ = [
     "DeadLetters",
     "PicoTaskRegistrar",
     "TaskContext",
+    "TaskInterceptor",
     "TaskLogFilter",
     "run_blocking",
 ]

@@ -15,6 +15,7 @@ from pico_celery_worker.container.handlers import Handler, components_of, handle
 from pico_celery_worker.container.plan import Plan
 from pico_celery_worker.container.singletons import AsyncSingletons
 from pico_celery_worker.execution.execution import Executor
+from pico_celery_worker.execution.interceptors import TaskInterceptor, TaskInterceptors
 from pico_celery_worker.lifecycle.worker import attach
 from pico_celery_worker.tasks.compatibility import check_compatibility
 from pico_celery_worker.tasks.runtime import Runtime, runtime_of
@@ -66,15 +67,20 @@ class PicoTaskRegistrar:
         if runtime_of(self._app) is not None:
             self._app.finalize()  # so that the tasks of the older container are there, and can make way
         singletons = AsyncSingletons(self._container)
+        interceptors = self._interceptors(singletons)
         executors = []
         for name, handler in found.items():
             if self._app.finalized:
                 self._unregister_previous(name, handler)
             plan = Plan(self._container, handler.key, singletons)
-            executors.append(Executor(self._container, self._app, handler, plan))
+            executors.append(Executor(self._container, self._app, handler, plan, interceptors))
             register(self._app, executors[-1])
         attach(self._app, Runtime(self._container, executors))
         logger.debug("Registered %d tasks: %s", len(found), ", ".join(sorted(found)))
+
+    def _interceptors(self, singletons: AsyncSingletons) -> Plan | None:
+        is_any = any(issubclass(cls, TaskInterceptor) for _, cls, _ in components_of(self._container))
+        return Plan(self._container, TaskInterceptors, singletons) if is_any else None
 
     def _warn_of_singletons(self) -> None:
         for _, cls, scope in components_of(self._container):

@@ -15,6 +15,7 @@ from pico_celery_client.results.listener import Meta, is_ready, listener_for, st
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_core.values.details import revived
 from pico_celery_core.values.returned import ReturnedValue
 
 _timeouts: Final = PerApp(Timeouts.of)
@@ -113,10 +114,17 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                 async for _ in metas:
                     pass
 
-    async def progress(self, *, latest: bool = False) -> AsyncGenerator[Progress]:
+    @overload
+    def progress(self, *, latest: bool = False) -> AsyncGenerator[Progress]: ...
+
+    @overload
+    def progress(self, details: type[_A], *, latest: bool = False) -> AsyncGenerator[Progress[_A]]: ...
+
+    async def progress(self, details: Any = None, *, latest: bool = False) -> AsyncGenerator[Progress[Any]]:
         """Follow how far the task says it is, until it has ended.
 
         Args:
+            details: The type of the details that its handler tells; without it, they are as JSON has them.
             latest: Whether steps that are old already, when the loop asks for the next one, are left out: for a page
                 that shows how far the task is now. Without it, all that have come are yielded, one by one.
 
@@ -127,6 +135,7 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
 
         Raises:
             ResultTimeoutError: If the task has not ended within `pico_result_timeout`. It goes on.
+            ResultTypeError: If the details of a step are not of the type.
 
         Example:
             >>> async def show(client) -> None:
@@ -139,7 +148,13 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             async with aclosing(self._metas(latest=latest)) as metas:
                 async for meta in metas:
                     if meta["status"] == PROGRESS:
-                        yield Progress.from_meta(meta["result"])
+                        step = Progress.from_meta(meta["result"])
+                        yield step if details is None else revived(step, self._task_name, details)
+
+    @property
+    def _task_name(self) -> str:
+        """The task's name, as far as it is known."""
+        return self.returned.task if self.returned is not None else str(self.name or self.id)
 
     def _limit(self, timeout: float | None) -> float | None:
         """Return how long to wait, in seconds, where the caller has said `timeout`; None for no limit."""

@@ -1,6 +1,6 @@
 """One execution of a task: open its scope, resolve its component, call the handler, clean up."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Celery
@@ -25,12 +25,16 @@ class Executor:
         app: Whose settings hold.
         handler: What to run.
         plan: How to get its component.
+        interceptors: How to get the `TaskInterceptors`; None where there are none.
     """
 
-    def __init__(self, container: PicoContainer, app: Celery, handler: Handler, plan: Plan) -> None:
+    def __init__(
+        self, container: PicoContainer, app: Celery, handler: Handler, plan: Plan, interceptors: Plan | None = None
+    ) -> None:
         self.container = container
         self.handler = handler
         self.plan = plan
+        self.interceptors = interceptors
         self._app = app
         self.enforces_soft_limits = True
         self.enforces_hard_limits = False
@@ -82,12 +86,21 @@ class Execution:
         try:
             async with TaskScope(executor.container, self._label, executor.timeouts.cleanup) as scope:
                 return await self.cancel_scope.guard(
-                    self._resolve_and_call(scope),
+                    self._resolve_and_call(scope) if executor.interceptors is None else self._intercepted(scope),
                     soft_limit=soft_limit,
                     hard_limit=hard_limit,
                 )
         finally:
             current_task.executing.reset(token)
+
+    async def _intercepted(self, scope: TaskScope) -> Any:
+        executor = self._executor
+        plan: Any = executor.interceptors
+        try:
+            interceptors = await plan.resolve(scope)
+        except PicoError as error:
+            raise resolution_error(executor.container, executor.handler, error) from innermost(error)
+        return await interceptors.call(partial(self._resolve_and_call, scope))
 
     async def _resolve_and_call(self, scope: TaskScope) -> Any:
         handler = self._executor.handler
