@@ -165,6 +165,8 @@ async def several(numbers: list[TaskResult[int]], one: TaskResult[int], other: T
     assert_type(await gather_results(one, other, return_exceptions=True), tuple[int | Exception, str | Exception])
     assert_type(await gather_results(one, other, return_exceptions=False), tuple[int, str])
     await gather_results(one, other, one, other, one, return_exceptions=True)
+    async for step in one.progress(latest=True):
+        assert_type(step, Progress)
     async for ended in as_completed(numbers, timeout=5):
         assert_type(ended, TaskResult[int])
         assert_type(await ended, int)

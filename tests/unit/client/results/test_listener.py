@@ -160,6 +160,30 @@ async def test_progress_is_followed_to_the_end(result):
     assert await result == "done"
 
 
+@pytest.mark.parametrize(("latest", "rest"), [(False, [2, 3, 4, 5]), (True, [4, 5])])
+async def test_of_steps_that_wait_all_come_in_order_or_the_latest_alone(memory_app, latest, rest):
+    result = new_result(memory_app)
+    store(result, Progress(1, 5, "").as_meta(), PROGRESS)
+    steps = result.progress(latest=latest)
+    seen = [(await anext(steps)).current]
+
+    def deliver(*numbers: int) -> None:
+        for number in numbers:
+            meta = {"status": PROGRESS, "result": Progress(number, 5, "").as_meta()}
+            listener_for(memory_app).deliver(result.id, meta)
+
+    deliver(2, 3, 4)
+    while seen[-1] != 4:
+        seen.append((await anext(steps)).current)
+    deliver(5)
+    seen.append((await anext(steps)).current)
+    assert seen == [1, *rest]
+    deliver(6)
+    listener_for(memory_app).deliver(result.id, {"status": states.SUCCESS, "result": "done"})
+    assert [step.current async for step in steps] == ([] if latest else [6])
+    assert await result == "done"
+
+
 async def test_all_who_wait_for_one_task_get_its_value(result):
     waiting = [asyncio.ensure_future(result.wait()) for _ in range(5)]
     await until(lambda: listener_for(result.app).results)
