@@ -147,7 +147,7 @@ class PreparedResult(TaskResult[_R]):
                 raise ResultTimeoutError(str(self.id), timeout)
             await asyncio.sleep(remaining)
 
-    async def progress(self) -> AsyncGenerator[Progress]:
+    async def progress(self, details: Any = None, *, latest: bool = False) -> AsyncGenerator[Progress[Any]]:  # noqa: ARG002
         """Wait for the end; a task that was only recorded makes no progress."""
         if not self.ignored:
             await asyncio.sleep(self._remaining())
