@@ -261,7 +261,7 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     def _warn_where_it_blocks(self, stub: Stub) -> None:
         """Warn once of a plain stub that is called, or a signature that is sent, on a running event loop."""
-        if stub.name in self._warned or not _is_on_a_loop():
+        if stub.name in self._warned or not is_on_a_loop():
             return
         self._warned.add(stub.name)
         if stub.is_async:
@@ -348,7 +348,8 @@ class CeleryClientInterceptor(MethodInterceptor):
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}
 
 
-def _is_on_a_loop() -> bool:
+def is_on_a_loop() -> bool:
+    """Tell whether an event loop runs on this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
