@@ -274,7 +274,7 @@ class Crew:
         for worker in self.running:
             worker.process.terminate()
         for worker in (*self.running, *self.ended):
-            code = worker.wait(60)
+            code = worker.wait(120)
             # One that only starts has no handlers for signals yet.
             expected = {0, -signal.SIGKILL} if "ready." in worker.log else {0, *(-number for number in _ENDS)}
             assert code in expected, f"{worker.log}\nThis worker ended with {code}."
@@ -290,7 +290,7 @@ class Crew:
     @staticmethod
     def wait_until_ready(worker: Worker) -> None:
         """Wait until a worker takes messages."""
-        worker.wait_for_log(r"ready\.", 60)
+        worker.wait_for_log(r"ready\.", 120)
 
 
 @dataclass
@@ -441,10 +441,10 @@ def run(kind: str, tasks: int, rate: float, workers: int, seed: int) -> tuple[Ac
         _wait_until(lambda: not _read(account, folder).lost, _LONGEST_WAIT)
         _wait_until(lambda: not _read_results(account, results).unanswered, _LONGEST_WAIT)
         for worker in crew.running:
-            worker.wait_for_log(r"ready\.", 60)
+            worker.wait_for_log(r"ready\.", 120)
         account.alive = {worker.process.pid for worker in crew.running}
-        _wait_until(lambda: all(each.cleaned for each in _of_the_living(_read(account, folder))), 30)
-        _wait_until(lambda: _count(app, queue, kind, broker) == 0, _AFTER_EFFECT + 10)
+        _wait_until(lambda: all(each.cleaned for each in _of_the_living(_read(account, folder))), 90)
+        _wait_until(lambda: _count(app, queue, kind, broker) == 0, _AFTER_EFFECT + 90)
         account.left = _count(app, queue, kind, broker)
         account.asyncio_tasks = _asyncio_tasks(app, workers)
         account.descriptors = [sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()) for pid in account.alive]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import pico_celery
+from tests import services
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -288,6 +289,96 @@ print("found" if find_spec("pico_celery_client") else "not found")
 config = configuration(DictSource({"celery": {"broker_url": "memory://", "backend_url": "cache+memory://"}}))
 container = init(modules=["pico_celery", __name__], config=config)
 print(container.get(Celery).tasks["greet.hello"].apply(("alice",)).get())
+"""
+
+
+@pytest.mark.services
+def test_values_go_from_a_client_alone_to_a_worker_alone_and_back(environment, tmp_path):
+    """Each has classes of its own; all that they share is the form of a message."""
+    client, worker = environment("pico-celery-client"), environment("pico-celery-worker")
+    for python in (client, worker):
+        install(python, "pydantic", "redis")
+    with services.redis_database() as url, (tmp_path / "log").open("w") as log:
+        settings = (
+            f"config = configuration(DictSource({{'celery': {{'broker_url': {url!r}, 'backend_url': {url!r}}}}}))"
+        )
+        (tmp_path / "parcels.py").write_text(PARCEL_WORKER.replace("SETTINGS", settings))
+        command = [worker, "-m", "celery", "-A", "parcels", "worker", "-P", "gevent", "-c", "2"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            assert said_by(client, tmp_path, PARCEL_CLIENT.replace("SETTINGS", settings)) == [
+                "Receipt(price=Decimal('4.50'), took=datetime.timedelta(days=2), colours={<Colour.RED: 'red'>})",
+                "HandlerArgumentsError",
+            ], (tmp_path / "log").read_text()
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+PARCEL_CLIENT = """
+import enum
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pico_ioc import DictSource, configuration, init
+from pico_celery import CeleryClient, celery, send_task
+
+class Colour(enum.Enum):
+    RED = "red"
+
+@dataclass
+class Parcel:
+    weight: Decimal
+    colours: set[Colour]
+
+@dataclass
+class Receipt:
+    price: Decimal
+    took: timedelta
+    colours: set[Colour]
+
+@celery
+class Parcels(CeleryClient):
+    @send_task("parcels.ship")
+    def ship(self, parcel: Parcel, wait: timedelta = timedelta(days=1)) -> Receipt: ...
+
+    @send_task("parcels.ship")
+    def other(self, parcel: int) -> Receipt: ...
+
+SETTINGS
+client = init(modules=["pico_celery", __name__], config=config).get(Parcels)
+print(client.ship(Parcel(Decimal("1.50"), {Colour.RED})).get(timeout=120))
+try:
+    client.other(3).get(timeout=120)
+except Exception as error:
+    print(type(error).__name__)
+"""
+PARCEL_WORKER = """
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+from celery import Celery
+from pico_ioc import DictSource, component, configuration, init
+from pico_celery import task
+from pydantic import BaseModel
+
+class Parcel(BaseModel):
+    weight: Decimal
+    colours: frozenset[Literal["red", "blue"]]
+
+class Receipt(BaseModel):
+    price: Decimal
+    took: timedelta
+    colours: frozenset[str]
+
+@component(scope="prototype")
+class ParcelTasks:
+    @task("parcels.ship")
+    async def ship(self, parcel: Parcel, wait: timedelta) -> Receipt:
+        return Receipt(price=parcel.weight * 3, took=wait * 2, colours=parcel.colours)
+
+SETTINGS
+app = init(modules=["pico_celery", __name__], config=config).get(Celery)
 """
 
 

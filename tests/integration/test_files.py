@@ -54,3 +54,26 @@ def test_a_worker_that_may_open_none_for_a_task_does_not_start() -> None:
         with celery("worker", "files", "-P", "gevent", **variables) as worker:
             assert worker.wait() == 1
             assert "The worker cannot start: This process may open 30 files" in worker.log
+
+
+def test_a_worker_whose_tasks_have_opened_all_files_takes_fewer_and_recovers(tmp_path: Path) -> None:
+    with (
+        station("redis") as place,
+        running_worker(
+            *("files", "-P", "gevent", "-c", "20"),
+            broker=place.broker,
+            backend=place.backend,
+            queue=place.queue,
+            TEST_FILES="140",
+        ) as worker,
+    ):
+        send = place.app.send_task
+        greedy = send("files.take_all", [str(tmp_path / "enough")], ignore_result=False).id
+        worker.wait_for_log("All files are open")
+        waiting = [send("files.connect", [0.01], ignore_result=False).id for _ in range(40)]
+        worker.wait_for_log("This process can open no more files, with 1 tasks running: it takes fewer")
+        (tmp_path / "enough").touch()
+        eventually(lambda: all(place.state(task) == "SUCCESS" for task in [greedy, *waiting]), 120)
+        assert worker.log.count("can open no more files") == 1
+        assert worker.stop() == 0
+        assert "Too many open files" not in worker.log

@@ -3,6 +3,7 @@
 import asyncio
 import types
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -13,10 +14,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 from celery import Celery
-from pico_ioc import DictSource, configuration, init
+from pico_ioc import DictSource, component, configuration, init
 from pydantic import BaseModel
 
-from pico_celery import CeleryClient, Sensitive, celery, gather_results, send_task
+from pico_celery import CeleryClient, ContextVariableInterceptor, Sensitive, celery, gather_results, send_task
 from pico_celery_core.errors import CallError, HandlerArgumentsError, ResultTimeoutError
 from tests import services
 from tests.integration.workers import Worker, running_worker, sender
@@ -27,6 +28,15 @@ pytestmark = [
     pytest.mark.smoke,
     pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning"),
 ]
+
+
+tenant: ContextVar[str] = ContextVar("tenant")
+
+
+@component
+class Tenant(ContextVariableInterceptor):
+    def __init__(self) -> None:
+        super().__init__(tenant, "x-tenant")
 
 
 @dataclass
@@ -85,7 +95,7 @@ def client(worker: Worker, url: str) -> Iterator[Client]:
 
 def connected(app: Celery) -> Client:
     module = types.ModuleType("application")
-    vars(module)["Client"] = Client
+    vars(module).update(Client=Client, Tenant=Tenant)
     config = configuration(DictSource({"celery": {}}))
     return init(modules=["pico_celery_client", module], config=config, overrides={Celery: app}).get(Client)
 
@@ -118,6 +128,18 @@ async def test_many_tasks_do_so_at_once(client):
     seen = await gather_results(*results, timeout=200)
     for result, values in zip(results, seen, strict=True):
         assert {child["parent"] for child in values["children"]} == {result.id}
+
+
+async def test_a_context_variable_goes_with_tasks_and_those_that_they_send_many_at_once(client):
+    async def tenants(number: int) -> set[str]:
+        tenant.set(f"tenant {number}")
+        result = await client.parent(10)
+        return {child["tenant"] for child in (await result.wait(timeout=200))["children"]}
+
+    seen = await asyncio.gather(*(asyncio.create_task(tenants(number)) for number in range(40)))
+    assert seen == [{f"tenant {number}"} for number in range(40)]
+    unset = await (await client.parent(1)).wait(timeout=60)
+    assert [child["tenant"] for child in unset["children"]] == ["nobody's"]
 
 
 async def test_waiting_on_another_backend_than_the_workers_ends_and_the_worker_says_why(worker, url):

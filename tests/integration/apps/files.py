@@ -1,8 +1,10 @@
 """Tasks that each have a connection open, in a worker that may not open many."""
 
 import asyncio
+import logging
 import os
 import resource
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -27,6 +29,26 @@ class FileTasks:
         writer.close()
         await writer.wait_closed()
         return os.getpid()
+
+    @task("files.take_all", acks_late=True)
+    async def take_all(self, until: str) -> int:
+        """Open all that the process may open, and hold it until there is a file."""
+        opened = []
+        try:
+            while True:
+                opened.append(os.dup(2))
+        except OSError:
+            await asyncio.sleep(0.1)
+            logging.getLogger(__name__).warning("All files are open")
+            while not Path(until).exists():  # noqa: ASYNC110, ASYNC240  # nothing else needs no file
+                await asyncio.sleep(0.05)
+        finally:
+            for number in opened:
+                os.close(number)
+        return len(opened)
+
+    @task("files.nothing")
+    async def nothing(self) -> None: ...
 
 
 _queue = os.environ.get("TEST_QUEUE", "celery")

@@ -4,6 +4,7 @@ import asyncio
 import enum
 import os
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -13,7 +14,24 @@ from celery import Celery, current_task
 from pico_ioc import DictSource, component, configuration, init
 from pydantic import BaseModel
 
-from pico_celery import CeleryClient, Sensitive, TaskContext, celery, gather_results, send_task, task
+from pico_celery import (
+    CeleryClient,
+    ContextVariableInterceptor,
+    Sensitive,
+    TaskContext,
+    celery,
+    gather_results,
+    send_task,
+    task,
+)
+
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody's")
+
+
+@component
+class Tenant(ContextVariableInterceptor):
+    def __init__(self) -> None:
+        super().__init__(tenant, "x-tenant")
 
 
 class Order(BaseModel):
@@ -74,7 +92,8 @@ class Tasks:
     @task("sending.child")
     async def child(self, number: int) -> dict[str, Any]:
         context = self.context
-        return {"number": number, "id": context.id, "parent": context.parent_id, "root": context.root_id}
+        origin = {"parent": context.parent_id, "root": context.root_id, "tenant": tenant.get()}
+        return {"number": number, "id": context.id, **origin}
 
     @task("sending.ship")
     async def ship(self, parcel: Parcel, pause: timedelta, *copies: Parcel) -> Receipt:

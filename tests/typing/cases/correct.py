@@ -11,7 +11,9 @@ from pico_ioc import cleanup, component, configure, factory, provides
 
 from pico_celery import (
     CeleryClient,
+    Progress,
     SendOptions,
+    TaskContext,
     TaskResult,
     TaskSignature,
     as_completed,
@@ -163,6 +165,8 @@ async def several(numbers: list[TaskResult[int]], one: TaskResult[int], other: T
     assert_type(await gather_results(one, other, return_exceptions=True), tuple[int | Exception, str | Exception])
     assert_type(await gather_results(one, other, return_exceptions=False), tuple[int, str])
     await gather_results(one, other, one, other, one, return_exceptions=True)
+    async for step in one.progress(latest=True):
+        assert_type(step, Progress)
     async for ended in as_completed(numbers, timeout=5):
         assert_type(ended, TaskResult[int])
         assert_type(await ended, int)
@@ -235,3 +239,13 @@ async def values(client: ParcelClient) -> None:
     assert_type(result, TaskResult[list[Receipt]])
     assert_type((await result)[0].arrives_in, timedelta)
     assert_type(await gather_results(result, result), list[list[Receipt]])
+    assert_type(result.get(), list[Receipt])
+    async for step in result.progress():
+        assert_type(step, Progress)
+    async for typed in result.progress(Receipt):
+        assert_type(typed.details, Receipt | None)
+
+
+async def tells(context: TaskContext) -> Progress:
+    await context.progress(1, 2, details=Receipt(1, timedelta(1)))
+    return Progress(1, 2)

@@ -1,6 +1,8 @@
 """Calls that do not fit the stub: each is an error where it stands."""
 # mypy: disable-error-code=empty-body
 
+from datetime import date, timedelta
+
 from pico_celery import (
     CeleryClient,
     SendOptions,
@@ -45,6 +47,24 @@ async def awaited(client: UserTaskClient) -> None:
     number: int = await client.create_user("alice")  # expect-error
     seconds = await client.create_user("alice").wait(timeout="5")  # expect-error
     del value, number, seconds
+
+
+@celery
+class ParcelClient(CeleryClient):
+    @send_task("parcels.ship", typed=True)
+    def ship(self, parcel: date, *, within: timedelta) -> timedelta: ...
+
+    @send_task("parcels.ship", typed="yes")  # expect-error
+    def other(self) -> None: ...
+
+
+async def values(client: ParcelClient) -> None:
+    client.ship({"weight": 1}, within=timedelta(1))  # expect-error
+    client.ship(date(2026, 1, 2), within=5)  # expect-error
+    text: str = await client.ship(date(2026, 1, 2), within=timedelta(1))  # expect-error
+    async for step in client.ship(date(2026, 1, 2), within=timedelta(1)).progress(date):
+        text = step.details  # expect-error
+    del text
 
 
 async def many(client: UserTaskClient) -> None:

@@ -10,6 +10,8 @@ from kombu import Connection, Message
 from kombu.transport import memory
 from pico_ioc import DictSource, PicoContainer, configuration, init
 
+from pico_celery_client.publishing.redis import RedisBatch
+
 MakeContainer = Callable[..., PicoContainer]
 
 
@@ -42,6 +44,37 @@ def container(app: Celery) -> MakeContainer:
         )
 
     return make
+
+
+@pytest.fixture
+def sending_app() -> Iterator[Callable[..., Celery]]:
+    """Make an app that sends to a broker, patiently, and keeps no results unless it is told where."""
+    apps: list[Celery] = []
+
+    def make(broker: str, backend: str = "disabled://", **settings: Any) -> Celery:
+        app = Celery("tests", broker=broker, backend=backend, set_as_current=False)
+        app.conf.update({"pico_publish_timeout": 60, **settings})
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each batch had that was sent to Redis."""
+    sizes: list[int] = []
+    send = RedisBatch.send
+
+    def counted(batch: RedisBatch) -> list[Exception | None]:
+        outcomes = send(batch)
+        sizes.append(len(outcomes))
+        return outcomes
+
+    monkeypatch.setattr(RedisBatch, "send", counted)
+    return sizes
 
 
 class Sent:

@@ -153,6 +153,7 @@ def _inject_interceptor(cls: type) -> None:
         interceptor = kwargs.pop(INTERCEPTOR, None)
         if interceptor is not None:
             vars(self)[INTERCEPTOR] = interceptor
+            interceptor.look_at(type(self))
         original(self, *args, **kwargs)
 
     parameter = inspect.Parameter(INTERCEPTOR, inspect.Parameter.KEYWORD_ONLY, annotation=CeleryClientInterceptor)

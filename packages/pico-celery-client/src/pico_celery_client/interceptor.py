@@ -23,10 +23,12 @@ from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
 from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
+from pico_celery_core.metadata import stubs
 from pico_celery_core.options import PUBLISH_TIMEOUT, TYPED, merged_send_options, missing_stamp
 from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_core.values.returned import is_typed
+from pico_celery_core.values.untyped import untyped_annotations
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
@@ -55,6 +57,7 @@ class CeleryClientInterceptor(MethodInterceptor):
         self._app = app
         self._interceptors = by_priority(interceptors)
         self._warned: set[str] = set()
+        self._looked_at: set[type] = set()
 
     @property
     def app(self) -> Celery:
@@ -64,6 +67,10 @@ class CeleryClientInterceptor(MethodInterceptor):
     @functools.cached_property
     def _timeouts(self) -> Timeouts:
         return Timeouts.of(self._app)
+
+    @functools.cached_property
+    def _typed(self) -> bool:
+        return is_typed(self._app)
 
     def invoke(self, ctx: MethodCtx, call_next: Callable[[MethodCtx], Any]) -> Any:
         """Send the task that the called method stands for, as `send` does.
@@ -98,6 +105,8 @@ class CeleryClientInterceptor(MethodInterceptor):
         """
         stub = cast("Stub", stub_of(method))
         typed = self.is_typed(client, stub)
+        if type(client) not in self._looked_at:
+            self.look_at(type(client))
         args, kwargs = stub.bind(args, kwargs, typed=typed)
         options = self.options_of(client, stub)
         timeout = options.pop(PUBLISH_TIMEOUT, None)
@@ -110,6 +119,22 @@ class CeleryClientInterceptor(MethodInterceptor):
             stub, args, kwargs, result_class, self._masked(stub, args, kwargs, options), timeout=timeout or None
         )
 
+    def look_at(self, cls: type) -> None:
+        """Warn, once, of annotations of a client's stubs that say a type which values do not get.
+
+        While the app is not configured, it is not known whether values are to get any; the first call asks again.
+
+        Args:
+            cls: The client's class.
+        """
+        if cls in self._looked_at or not self._app.configured:
+            return
+        self._looked_at.add(cls)
+        for name, spec in stubs(cls):
+            if self._typed if spec.options.get(TYPED) is None else spec.options[TYPED]:
+                for untyped in untyped_annotations(getattr(cls, name), "pico-celery-client"):
+                    logger.warning("%s.%s.%s: %s", cls.__module__, cls.__qualname__, name, untyped)
+
     def is_typed(self, client: Any, stub: Stub) -> bool:
         """Tell whether the annotations of a stub say what its arguments and its task's value are.
 
@@ -117,8 +142,8 @@ class CeleryClientInterceptor(MethodInterceptor):
             client: The client that the stub is called on.
             stub: The stub.
         """
-        option = vars(client).get(SEND_OPTIONS, {}).get(TYPED, stub.spec.options.get(TYPED))
-        return is_typed(self._app, option)
+        option: bool | None = vars(client).get(SEND_OPTIONS, {}).get(TYPED, stub.spec.options.get(TYPED))
+        return self._typed if option is None else option
 
     def result_class(self, stub: Stub, typed: bool) -> Callable[[str], TaskResult[Any]]:
         """Return what makes the results of a stub's messages, by their ids.
@@ -236,7 +261,7 @@ class CeleryClientInterceptor(MethodInterceptor):
 
     def _warn_where_it_blocks(self, stub: Stub) -> None:
         """Warn once of a plain stub that is called, or a signature that is sent, on a running event loop."""
-        if stub.name in self._warned or not _is_on_a_loop():
+        if stub.name in self._warned or not is_on_a_loop():
             return
         self._warned.add(stub.name)
         if stub.is_async:
@@ -323,7 +348,8 @@ class CeleryClientInterceptor(MethodInterceptor):
         return {"maxlen": self._app.amqp.argsrepr_maxsize, "maxlevels": self._app.conf.task_repr_maxlevels}
 
 
-def _is_on_a_loop() -> bool:
+def is_on_a_loop() -> bool:
+    """Tell whether an event loop runs on this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

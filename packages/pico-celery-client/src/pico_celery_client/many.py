@@ -1,11 +1,11 @@
 """send_all: many signatures sent at once."""
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar, overload
 
+from pico_celery_client.interceptor import is_on_a_loop
 from pico_celery_client.publishing.many import publish_many, publish_many_here
 from pico_celery_client.publishing.patterns import CallMessage
 from pico_celery_client.results.result import TaskResult
@@ -88,7 +88,7 @@ def send_all_sync(signatures: Iterable[TaskSignature[Any]]) -> list[TaskResult[A
     """
     with ExitStack() as around:
         messages = _messages(signatures, around)
-        if messages and _is_on_a_loop():
+        if messages and is_on_a_loop():
             logger.warning(
                 "send_all_sync() was called on a running event loop, which stands still while it sends. "
                 "Await send_all()."
@@ -113,11 +113,3 @@ def _results(messages: Sequence[CallMessage]) -> list[TaskResult[Any]]:
     if failed is not None:
         raise NotAllSentError.of(outcomes) from failed
     return outcomes
-
-
-def _is_on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

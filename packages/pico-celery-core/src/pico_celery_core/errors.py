@@ -403,6 +403,8 @@ class ResultTypeError(PicoCeleryError, TypeError):
     @property
     def hint(self) -> str:
         """What to do."""
+        if self.where == "reader":
+            return "Ask for what the handler gives to `TaskContext.progress`."
         if self.where == "handler":
             return "Return what the handler declares, or correct its return annotation."
         return "Let stub and handler declare the same type; `result.result` has the value as it was stored."

@@ -1,7 +1,7 @@
 """Publishing to RabbitMQ in batches, with and without confirmations."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,20 +24,17 @@ class Client(CeleryClient):
 
 
 @pytest.fixture
-def connect(container, rabbitmq_url, rabbitmq_queue) -> Iterator[Connect]:
-    apps = []
-
+def connect(container, sending_app, rabbitmq_url, rabbitmq_queue) -> Connect:
     def connect(confirm: bool, **arguments: Any) -> Client:
-        app = Celery("tests", broker=rabbitmq_url, backend="disabled://", set_as_current=False)
-        app.conf.update(pico_publish_timeout=40, task_default_queue=rabbitmq_queue)
-        app.conf.broker_transport_options = {"confirm_publish": confirm}
-        app.conf.task_queues = [Queue(rabbitmq_queue, queue_arguments=arguments)]
-        apps.append(app)
+        app = sending_app(
+            rabbitmq_url,
+            task_default_queue=rabbitmq_queue,
+            broker_transport_options={"confirm_publish": confirm},
+            task_queues=[Queue(rabbitmq_queue, queue_arguments=arguments)],
+        )
         return container(Client, overrides={Celery: app}).get(Client)
 
-    yield connect
-    for app in apps:
-        app.close()
+    return connect
 
 
 @pytest.fixture

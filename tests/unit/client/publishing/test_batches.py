@@ -30,34 +30,9 @@ class Client(CeleryClient):
 
 
 @pytest.fixture
-def connect(container) -> Iterator[Callable[[str], Client]]:
+def connect(container, sending_app) -> Callable[[str], Client]:
     """Make a client whose broker is at a URL."""
-    apps = []
-
-    def connect(url: str) -> Client:
-        app = Celery("tests", broker=url, backend="disabled://", set_as_current=False)
-        app.conf.pico_publish_timeout = 40
-        apps.append(app)
-        return container(Client, overrides={Celery: app}).get(Client)
-
-    yield connect
-    for app in apps:
-        app.close()
-
-
-@pytest.fixture
-def sizes(monkeypatch) -> list[int]:
-    """How many messages each batch had that was sent to Redis."""
-    sizes: list[int] = []
-    send = RedisBatch.send
-
-    def counted(batch: RedisBatch) -> list[Exception | None]:
-        outcomes = send(batch)
-        sizes.append(len(outcomes))
-        return outcomes
-
-    monkeypatch.setattr(RedisBatch, "send", counted)
-    return sizes
+    return lambda url: container(Client, overrides={Celery: sending_app(url)}).get(Client)
 
 
 def arrived(url: str, queue: str = "celery") -> list[Any]:

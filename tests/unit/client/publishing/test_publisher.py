@@ -276,19 +276,14 @@ Connect = Callable[..., Client]
 
 
 @pytest.fixture
-def connect(container) -> Iterator[Connect]:
+def connect(container, sending_app) -> Connect:
     """Make a client whose broker and result backend are elsewhere."""
-    apps = []
 
     def connect(broker: str, backend: str = "disabled://", timeout: float = 60) -> Client:
-        app = Celery("tests", broker=broker, backend=backend, set_as_current=False)
-        app.conf.update(pico_publish_timeout=timeout, broker_connection_timeout=timeout / 2)
-        apps.append(app)
+        app = sending_app(broker, backend, pico_publish_timeout=timeout, broker_connection_timeout=timeout / 2)
         return container(Client, overrides={Celery: app}).get(Client)
 
-    yield connect
-    for app in apps:
-        app.close()
+    return connect
 
 
 async def failure(client: Client) -> Exception:

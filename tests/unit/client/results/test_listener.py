@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ from pico_celery_client.results import polling as poller
 from pico_celery_client.results import redis as redis_listener
 from pico_celery_client.results.listener import listener_for
 from pico_celery_client.results.redis import connection_pool
-from pico_celery_core.errors import ListeningCancelledError, ResultBackendError, ResultTimeoutError
+from pico_celery_core.errors import (
+    ListeningCancelledError,
+    ResultBackendError,
+    ResultTimeoutError,
+    ResultTypeError,
+)
 from pico_celery_core.failures.backend import store_failures_in_full
 from pico_celery_core.progress import PROGRESS, Progress
 from tests.servers import own_redis
@@ -121,6 +127,22 @@ async def test_what_the_task_raised_is_raised(result):
         await asyncio.wait_for(waiting, 60)
 
 
+async def test_details_of_progress_are_of_the_type_that_is_asked_for(result):
+    seen: list[timedelta | None] = []
+
+    async def follow() -> None:
+        async for step in result.progress(timedelta):
+            seen.append(step.details)  # noqa: PERF401
+
+    following = asyncio.ensure_future(follow())
+    await asyncio.to_thread(store, result, Progress(1, 2, details="PT1M").as_meta(), PROGRESS)
+    await until(lambda: seen)
+    await asyncio.to_thread(store, result, Progress(2, 2, details="long").as_meta(), PROGRESS)
+    with pytest.raises(ResultTypeError, match="timedelta, which its reader declares"):
+        await asyncio.wait_for(following, 60)
+    assert seen == [timedelta(minutes=1)]
+
+
 async def test_progress_is_followed_to_the_end(result):
     seen: list[Progress] = []
 
@@ -135,6 +157,30 @@ async def test_progress_is_followed_to_the_end(result):
     await asyncio.to_thread(store, result, "done")
     await asyncio.wait_for(following, 60)
     assert [(step.current, step.total, step.message) for step in seen] == [(1, 2, "working"), (2, 2, "working")]
+    assert await result == "done"
+
+
+@pytest.mark.parametrize(("latest", "rest"), [(False, [2, 3, 4, 5]), (True, [4, 5])])
+async def test_of_steps_that_wait_all_come_in_order_or_the_latest_alone(memory_app, latest, rest):
+    result = new_result(memory_app)
+    store(result, Progress(1, 5, "").as_meta(), PROGRESS)
+    steps = result.progress(latest=latest)
+    seen = [(await anext(steps)).current]
+
+    def deliver(*numbers: int) -> None:
+        for number in numbers:
+            meta = {"status": PROGRESS, "result": Progress(number, 5, "").as_meta()}
+            listener_for(memory_app).deliver(result.id, meta)
+
+    deliver(2, 3, 4)
+    while seen[-1] != 4:
+        seen.append((await anext(steps)).current)
+    deliver(5)
+    seen.append((await anext(steps)).current)
+    assert seen == [1, *rest]
+    deliver(6)
+    listener_for(memory_app).deliver(result.id, {"status": states.SUCCESS, "result": "done"})
+    assert [step.current async for step in steps] == ([] if latest else [6])
     assert await result == "done"
 
 

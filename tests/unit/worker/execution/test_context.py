@@ -12,6 +12,7 @@ import pytest
 from celery._state import pop_current_task, push_current_task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from pico_ioc import component
+from pydantic import BaseModel
 
 from pico_celery import TaskContext, task
 from tests.waiting import until
@@ -23,6 +24,10 @@ class Service:
 
     def __init__(self, context: TaskContext) -> None:
         self.context = context
+
+
+class Page(BaseModel):
+    number: int
 
 
 class Known:
@@ -64,7 +69,7 @@ def tasks(app, container, known):
         @task("context.progress")
         async def progress(self, name: str) -> str:
             if name == "progress":
-                await self.context.progress(3, 4, "drawing")
+                await self.context.progress(3, 4, "drawing", Page(number=3))
             else:
                 await self.context.update_state("HALFWAY", {"pages": [1, 2]})
             known.values = dict(app.backend.get_task_meta(self.context.id))
@@ -135,7 +140,7 @@ def test_the_deadline_comes_from_the_time_limit(tasks, known):
 def test_progress_can_be_read_from_the_result_backend(tasks, known):
     result = tasks["context.progress"].apply(args=["progress"], task_id="an-id")
     assert known.values["status"] == "PROGRESS"
-    assert known.values["result"] == {"current": 3, "total": 4, "message": "drawing"}
+    assert known.values["result"] == {"current": 3, "total": 4, "message": "drawing", "details": {"number": 3}}
     assert result.get() == "done"
 
 

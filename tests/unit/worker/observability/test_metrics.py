@@ -16,6 +16,7 @@ from pico_celery import TaskContext, task
 from pico_celery.testing import TaskRunner
 from pico_celery_worker import group_commit
 from pico_celery_worker.consumer.unacked import ACKNOWLEDGED, EXECUTED, unacked_messages
+from pico_celery_worker.dead_letters.keeping import kept
 from pico_celery_worker.group_commit import BatchCounts
 from pico_celery_worker.loop import current_runner
 from pico_celery_worker.observability.metrics import WorkerMetrics
@@ -144,6 +145,7 @@ def test_what_the_worker_counts_anyway_is_read_at_a_scrape(sample, worker, monke
     monkeypatch.setitem(group_commit.counts, "settle", BatchCounts(batches=4, items=90, largest=50))
     monkeypatch.setitem(unacked_messages.settlements, ACKNOWLEDGED, 7)
     monkeypatch.setitem(unacked_messages.redeliveries, EXECUTED, 5)
+    monkeypatch.setitem(kept, "arguments", 6)
     watchdog = SimpleNamespace(last=0.25, worst=1.5, stop=lambda: None)
     monkeypatch.setattr(current_runner(), "lag", watchdog)
 
@@ -161,9 +163,10 @@ def test_what_the_worker_counts_anyway_is_read_at_a_scrape(sample, worker, monke
             "batch_largest": {"kind": "settle"},
             "settlements_total": {"settlement": "acknowledged"},
             "redeliveries_total": {"handling": "executed"},
+            "dead_letters_total": {"reason": "arguments"},
         }.items()
     }
-    assert [*read.values()] == [2, 3, 100, 2, 0.25, 1.5, 4, 90, 50, 7, 5]
+    assert [*read.values()] == [2, 3, 100, 2, 0.25, 1.5, 4, 90, 50, 7, 5, 6]
 
 
 def test_a_worker_that_has_not_begun_can_be_scraped(metrics, worker):

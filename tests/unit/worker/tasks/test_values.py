@@ -12,8 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pico_celery_core import task
 from pico_celery_core.errors import HandlerArgumentsError, LossyModelError, ResultTypeError
 from pico_celery_core.sensitive import Sensitive
-from pico_celery_worker.tasks import models
-from pico_celery_worker.tasks.models import untyped_annotations
+from pico_celery_worker.tasks.values import untyped
 from pico_celery_worker.testing import TaskRunner
 
 if TYPE_CHECKING:
@@ -136,16 +135,10 @@ def test_a_call_that_is_no_message_returns_what_the_handler_returns(app, contain
     assert declared(Parcel(weight=4)) == [Parcel(weight=2)] * 2
 
 
-def test_annotations_that_give_no_type_are_told(sent, monkeypatch):
+def test_annotations_that_give_no_type_are_told(sent):
     def told(name: str) -> list[str]:
-        return [problem for problem, _ in untyped_annotations(sent.tasks[name].handler)]
+        return [found.problem for found in untyped(sent.tasks[name].handler, sent)]
 
-    assert told("parcels.split") == told("parcels.again") == []
+    assert told("parcels.split") == told("parcels.again") == told("parcels.celerys") == []
     (problem,) = told("parcels.priced")
     assert problem.startswith("The annotation of its parameter 'price', 'Money', cannot be evaluated")
-    monkeypatch.setattr(models, "has_pydantic", lambda: False)
-    assert told("parcels.split") == [
-        "The annotation of its parameter 'parcel', Parcel, needs pydantic. Values there stay as JSON has them.",
-        "The annotation of its parameter 'pause', timedelta, needs pydantic. Values there stay as JSON has them.",
-        "Its return annotation, list[Parcel], needs pydantic. Values there stay as JSON has them.",
-    ]

@@ -16,6 +16,7 @@ from pico_celery_client.results.listener import Meta, is_ready, listener_for, st
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
 from pico_celery_core.timeouts import Timeouts
+from pico_celery_core.values.details import revived
 from pico_celery_core.values.returned import ReturnedValue
 
 _timeouts: Final = PerApp(Timeouts.of)
@@ -135,15 +136,28 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
         """
         return await cancellations_of(cast("Celery", self.app)).cancel(self, timeout)
 
-    async def progress(self) -> AsyncGenerator[Progress]:
+    @overload
+    def progress(self, *, latest: bool = False) -> AsyncGenerator[Progress]: ...
+
+    @overload
+    def progress(self, details: type[_A], *, latest: bool = False) -> AsyncGenerator[Progress[_A]]: ...
+
+    async def progress(self, details: Any = None, *, latest: bool = False) -> AsyncGenerator[Progress[Any]]:
         """Follow how far the task says it is, until it has ended.
 
+        Args:
+            details: The type of the details that its handler tells; without it, they are as JSON has them.
+            latest: Whether steps that are old already, when the loop asks for the next one, are left out: for a page
+                that shows how far the task is now. Without it, all that have come are yielded, one by one.
+
         Yields:
-            What its handler passes to `TaskContext.progress`. Of steps that come faster than they can be told apart,
-            some may be left out.
+            What its handler passes to `TaskContext.progress`, in that order, from the step at which the task is now on.
+            A result backend that is polled, which is any but Redis, does not tell of steps that another one follows
+            before it is asked again.
 
         Raises:
             ResultTimeoutError: If the task has not ended within `pico_result_timeout`. It goes on.
+            ResultTypeError: If the details of a step are not of the type.
 
         Example:
             >>> async def show(client) -> None:
@@ -153,18 +167,24 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             ...     print(await result)
         """
         if not self.ignored:
-            async with aclosing(self._metas()) as metas:
+            async with aclosing(self._metas(latest=latest)) as metas:
                 async for meta in metas:
                     if meta["status"] == PROGRESS:
-                        yield Progress.from_meta(meta["result"])
+                        step = Progress.from_meta(meta["result"])
+                        yield step if details is None else revived(step, self._task_name, details)
+
+    @property
+    def _task_name(self) -> str:
+        """The task's name, as far as it is known."""
+        return self.returned.task if self.returned is not None else str(self.name or self.id)
 
     def _limit(self, timeout: float | None) -> float | None:
         """Return how long to wait, in seconds, where the caller has said `timeout`; None for no limit."""
         limit = _timeouts.of(cast("Celery", self.app)).result or None if timeout is None else timeout
         return None if limit == math.inf else limit
 
-    async def _metas(self, timeout: float | None = None) -> AsyncGenerator[Meta]:
-        """What the result backend says of the task, each time that changes, until it is ready."""
+    async def _metas(self, timeout: float | None = None, *, latest: bool = False) -> AsyncGenerator[Meta]:
+        """What the result backend says of the task, each time that changes, until it is ready; or what it says last."""
         meta: Meta | None = self._cache
         if meta is not None:
             yield meta
@@ -179,6 +199,8 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
                         news = await queue.get()
                 except TimeoutError:
                     raise ResultTimeoutError(self.id, limit or 0) from None
+                while latest and not queue.empty():
+                    news = queue.get_nowait()
                 if isinstance(news, Exception):
                     raise news
                 if meta is not None and state_key(news) == state_key(meta):  # read and published at once

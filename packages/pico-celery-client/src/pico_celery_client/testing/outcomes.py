@@ -110,7 +110,9 @@ class Outcomes(MemoryBackend):
 
     def revoke(self, task_id: str) -> None:
         """Let a task be revoked, whatever was prepared."""
-        self._due[self.get_key_for_task(task_id)] = time.monotonic()
+        key = self.get_key_for_task(task_id)
+        self.delete(key)  # a SUCCESS would stay
+        self._due[key] = time.monotonic()
         self.mark_as_revoked(task_id, "cancelled")
 
     def get(self, key: Any) -> Any:
@@ -164,7 +166,7 @@ class PreparedResult(TaskResult[_R]):
             outcomes.revoke(self.id)
         return state == states.REVOKED or state not in states.READY_STATES
 
-    async def progress(self) -> AsyncGenerator[Progress]:
+    async def progress(self, details: Any = None, *, latest: bool = False) -> AsyncGenerator[Progress[Any]]:  # noqa: ARG002
         """Wait for the end; a task that was only recorded makes no progress."""
         if not self.ignored:
             await asyncio.sleep(self._remaining())

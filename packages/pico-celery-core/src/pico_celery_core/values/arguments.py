@@ -26,6 +26,9 @@ class ArgumentError(Exception):
         self.problem = problem
         self.value = value
 
+    def __str__(self) -> str:
+        return f"the argument {self.argument!r}: {self.problem}"
+
 
 class ArgumentCodecs:
     """Turns the arguments of a call into plain data, and those of a message into what a handler has declared.
@@ -104,23 +107,23 @@ class ArgumentCodecs:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self._codecs:
             return args, dict(kwargs)
+        # Most arguments are of plain types, and are left as they are.
         positional = self._positional
         known = len(positional)
-        converted = tuple(
-            value
-            if value is left_open
-            else self._one(convert, *(positional[index] if index < known else self._more), value)
-            for index, value in enumerate(args)
-        )
-        named = {}
+        converted: list[Any] | None = None
+        for index, value in enumerate(args):
+            name, codec = positional[index] if index < known else self._more
+            if codec is not None and type(value) not in codec.exact and value is not left_open:
+                converted = list(args) if converted is None else converted
+                converted[index] = self._one(convert, name, codec, value)
+        named = dict(kwargs)
         for name, value in kwargs.items():
             codec = self._named.get(name) if name in self._keywords else self._other[1]
-            named[name] = value if value is left_open else self._one(convert, name, codec, value)
-        return converted, named
+            if codec is not None and type(value) not in codec.exact and value is not left_open:
+                named[name] = self._one(convert, name, codec, value)
+        return args if converted is None else tuple(converted), named
 
-    def _one(self, convert: _Convert, name: str, codec: Codec | None, value: Any) -> Any:
-        if codec is None:
-            return value
+    def _one(self, convert: _Convert, name: str, codec: Codec, value: Any) -> Any:
         try:
             return convert(codec, value, name in self._sensitive or self._is_other(name))
         except MisfitError as misfit:

@@ -72,14 +72,15 @@ class Codec:
         [datetime.timedelta(seconds=300)]
     """
 
-    __slots__ = ("_adapter", "_is_carried", "_scalar", "annotation")
+    __slots__ = ("_adapter", "_is_carried", "annotation", "exact")
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
-        self._scalar = _SCALARS.get(annotation, ()) if _is_hashable(annotation) else ()
+        # A value of one of these types is left as it is.
+        self.exact = _exact(annotation)
         self._is_carried = _is_carried(annotation)
         # That of a scalar is made only for a value of another type.
-        self._adapter: Any = None if self._scalar else _adapter(annotation)
+        self._adapter: Any = None if self.exact else _adapter(annotation)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return codec_of, (self.annotation,)
@@ -99,7 +100,7 @@ class Codec:
         Raises:
             MisfitError: If it does not fit the annotation.
         """
-        if type(value) in self._scalar:
+        if type(value) in self.exact:
             return value
         try:
             return self._validated(value)
@@ -117,7 +118,7 @@ class Codec:
             MisfitError: If it does not fit the annotation.
             LossyError: If JSON would not give it back as it was.
         """
-        if type(value) in self._scalar:
+        if type(value) in self.exact:
             return value
         value = self.load(value, is_sensitive)
         if self._is_carried:
@@ -173,6 +174,29 @@ def codec_of(annotation: Any) -> Codec | None:
         return _cached(annotation)
     except TypeError:  # it cannot be hashed
         return _made(annotation)
+
+
+def unfinished(annotation: Any) -> tuple[str, bool] | None:
+    """Return why pydantic cannot make use of an annotation whose own names are found; None if it can, or knows it not.
+
+    Args:
+        annotation: The annotation, evaluated.
+
+    Returns:
+        What is wrong, and whether no value fits then.
+    """
+    errors: Any = importlib.import_module("pydantic.errors")
+    try:
+        adapter = _adapter(annotation)
+        adapter.rebuild(raise_errors=True)
+    except errors.PydanticUndefinedAnnotation as error:
+        return f"a class in it has an annotation with the name {error.name!r}, which is not defined", True
+    except errors.PydanticUserError as error:
+        is_old = error.code == "typed-dict-version"
+        return ("before Python 3.12, pydantic takes no TypedDict of typing", False) if is_old else None
+    except (TypeError, NameError, AttributeError):
+        return None
+    return None
 
 
 def is_resolved(annotation: Any) -> bool:
@@ -259,6 +283,15 @@ def _is_hashable(annotation: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _exact(annotation: Any) -> tuple[type, ...]:
+    """Return the types whose values need no look at them, as of scalars, and of scalars in a union of plain types."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        members = typing.get_args(annotation)
+        is_simple = _is_carried(annotation) and all(typing.get_origin(each) is not typing.Annotated for each in members)
+        return tuple(each for each in members if each in (*_SCALARS, type(None))) if is_simple else ()
+    return _SCALARS.get(annotation, ()) if _is_hashable(annotation) else ()
 
 
 def _is_carried(annotation: Any) -> bool:

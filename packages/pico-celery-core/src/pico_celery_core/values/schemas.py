@@ -95,8 +95,13 @@ class _Comparison:
             for name in properties:
                 if name in expected:
                     yield from self.misfits(properties[name], expected[name], f"{path}.{name}" if path else name)
-        if isinstance(sent.get("items"), Mapping) and isinstance(taken.get("items"), Mapping):
-            yield from self.misfits(sent["items"], taken["items"], f"{path}[]")
+        # The items of a list, and the values of a dict.
+        for part in ("items", "additionalProperties"):
+            if isinstance(sent.get(part), Mapping) and isinstance(taken.get(part), Mapping):
+                yield from self.misfits(sent[part], taken[part], f"{path}[]")
+        places = zip(sent.get("prefixItems", ()), taken.get("prefixItems", ()), strict=False)  # of a tuple
+        for index, (item, other) in enumerate(places):
+            yield from self.misfits(item, other, f"{path}[{index}]")
 
 
 def _alternatives(schema: Schema) -> list[Schema]:

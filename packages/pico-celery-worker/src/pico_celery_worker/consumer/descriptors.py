@@ -87,15 +87,18 @@ def fit(worker: Any, has_processes: bool) -> None:
         worker.max_concurrency = min(worker.max_concurrency, tasks)
 
 
-def check_room() -> None:
+def check_room(files: int = _SOME) -> None:
     """See that some files can be opened now.
+
+    Args:
+        files: How many.
 
     Raises:
         OSError: If not.
     """
     opened: list[int] = []
     try:
-        while len(opened) < _SOME:
+        while len(opened) < files:
             opened.append(os.dup(2))
     finally:
         for number in opened:

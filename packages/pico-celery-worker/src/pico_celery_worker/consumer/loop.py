@@ -14,6 +14,8 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from pico_celery_worker.consumer.room import Room
+
 
 class ReceiveLoop:
     """Receives messages by a consumer's connection, and sends and checks the heartbeats of its connections.
@@ -30,6 +32,7 @@ class ReceiveLoop:
         self._is_reading = False
         self._lost: Exception | None = None
         self._ticks: list[Any] = []
+        self._room = Room()
 
     def run(self) -> None:
         """Receive messages until the worker stops.
@@ -58,6 +61,7 @@ class ReceiveLoop:
     def _on_message(self, message: Any) -> None:
         # It is called while the connection is read, and may have to wait for a free slot in the pool.
         self._is_reading = False
+        self._room.wait()
         self._receive_message(message)
         self._is_reading = True
 

@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 _keepers: Final[WeakKeyDictionary[Celery, "_Keeper"]] = WeakKeyDictionary()
 _making: Final = threading.Lock()
 
+kept: Final[dict[str, int]] = dict.fromkeys(map(str, Reason), 0)
+"""How many messages this process has kept, by reason."""
+
 
 def keep(app: Celery, message: Any, error: BaseException, reason: Reason, traceback: str = "") -> bool:
     """Keep a message that is about to be given up, where the settings say so.
@@ -81,6 +84,7 @@ class _Keeper:
                 extra=log_fields("dead-letter-not-kept", name, task_id),
             )
             return False
+        kept[reason] += 1
         logger.warning(
             "The message of task %s[%s] is kept as dead letter %s: %s",
             *(letter.task, letter.task_id, letter.id, reason),

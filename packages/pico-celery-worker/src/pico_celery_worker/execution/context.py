@@ -10,6 +10,7 @@ from pico_ioc import component
 
 from pico_celery_core._pico_ioc import TASK_SCOPE
 from pico_celery_core.progress import PROGRESS, Progress
+from pico_celery_core.values.details import plain_details
 from pico_celery_worker.loop.blocking import run_blocking
 from pico_celery_worker.loop.current_task import executing
 
@@ -128,15 +129,22 @@ class TaskContext:
         self._task.retry(countdown=countdown, eta=eta, exc=exc, max_retries=max_retries, **options)
         raise AssertionError("Task.retry has returned")
 
-    async def progress(self, current: float, total: float | None = None, message: str = "") -> None:
+    async def progress(
+        self, current: float, total: float | None = None, message: str = "", details: object = None
+    ) -> None:
         """Report how far the task is. A caller reads it from the task's result.
 
         Args:
             current: What is done.
             total: What there is to do, if that is known.
             message: What the task is doing.
+            details: What else there is to tell: whatever a handler may return, models and dataclasses for instance.
+
+        Raises:
+            ResultTypeError: If the details would not arrive as they are.
         """
-        await self.update_state(PROGRESS, Progress(current, total, message).as_meta())
+        told = None if details is None else plain_details(self.name, details)
+        await self.update_state(PROGRESS, Progress(current, total, message, told).as_meta())
 
     async def update_state(self, state: str, meta: Mapping[str, Any] | None = None) -> None:
         """Store a state of the task's own in the result backend.

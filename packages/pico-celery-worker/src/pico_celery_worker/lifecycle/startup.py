@@ -11,9 +11,9 @@ from click.core import ParameterSource
 from pico_celery_core.errors import ClosedScopeError, PicoCeleryError
 from pico_celery_worker.container.oversights import closed_scopes, undeclared_components, unlisted_components
 from pico_celery_worker.container.shutdown import refuse_closed
-from pico_celery_worker.tasks.models import refuse_unresolved, untyped_annotations
+from pico_celery_worker.tasks.models import refuse_unresolved
 from pico_celery_worker.tasks.runtime import Runtime
-from pico_celery_worker.tasks.values import are_typed
+from pico_celery_worker.tasks.values import untyped
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ def warn_of_oversights(worker: Any, pool: str, runtime: Runtime) -> None:
             f"the modules of {imported}" if imported else "the modules of your task components",
         )
     for executor in runtime.executors:
-        for problem, hint in untyped_annotations(executor.handler) if are_typed(executor.handler, worker.app) else ():
-            logger.warning("%s: %s %s", executor.handler, problem, hint)
+        for found in untyped(executor.handler, worker.app):
+            logger.warning("%s: %s", executor.handler, found)
     for undeclared in undeclared_components():
         logger.warning("%s %s", undeclared.problem, undeclared.hint)
     for closed in closed_scopes(runtime.container, _keys(runtime)):

@@ -17,6 +17,7 @@ from celery.worker import state
 from pico_celery_core.publishing_time import published_at
 from pico_celery_worker import group_commit
 from pico_celery_worker.consumer.unacked import unacked_messages
+from pico_celery_worker.dead_letters.keeping import kept
 from pico_celery_worker.loop import current_runner
 
 if TYPE_CHECKING or find_spec("prometheus_client") is not None:
@@ -148,6 +149,7 @@ class WorkerMetrics(Collector):
         yield _counter("broker_reconnections", "How often the broker's connection was lost", restarts)
         yield _counters("settlements", "Messages that were settled", "settlement", unacked_messages.settlements)
         yield _counters("redeliveries", "Messages that were delivered again", "handling", unacked_messages.redeliveries)
+        yield _counters("dead_letters", "Messages that were kept as dead letters", "reason", kept)
         counts = group_commit.counts
         yield _counters("batches", "Batches sent to Redis", "kind", {kind: n.batches for kind, n in counts.items()})
         yield _counters("batch_items", "Items in these batches", "kind", {kind: n.items for kind, n in counts.items()})

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from pico_celery_core.contract.signatures import evaluate, method_signature, names_around
 from pico_celery_core.errors import DeclarationError
-from pico_celery_core.values.codec import has_pydantic, is_plain, shown
 from pico_celery_worker.container.handlers import Handler
 
 _RETURN: Final = "return"
@@ -49,29 +48,6 @@ def unresolved_annotation(handler: Handler) -> DeclarationError | None:
         hint = "Import the name at run time too, not only under TYPE_CHECKING; a class may not stand in a function."
         return DeclarationError(f"@task({handler.spec.name!r})", str(handler), problem, hint)
     return None
-
-
-def untyped_annotations(handler: Handler) -> list[tuple[str, str]]:
-    """Return what is wrong with annotations that say a type which values do not get, each with what to do.
-
-    Args:
-        handler: The handler, whose values become what its annotations say.
-    """
-    annotations, failed = _evaluated(handler.function)
-    bound_to = next(iter(handler.signature.parameters), None) if handler.spec.options.get("bind") else None
-    wrong = []
-    for name in annotations:
-        what = "Its return annotation" if name == _RETURN else f"The annotation of its parameter {name!r}"
-        if name == bound_to:
-            continue
-        if name in failed:
-            annotation, error = failed[name]
-            problem = f"{what}, {annotation!r}, cannot be evaluated: {error}. Values there stay as JSON has them."
-            wrong.append((problem, "Import the name at run time too, not only under TYPE_CHECKING."))
-        elif not has_pydantic() and not is_plain(annotations[name]):
-            problem = f"{what}, {shown(annotations[name])}, needs pydantic. Values there stay as JSON has them."
-            wrong.append((problem, "Install pydantic, as with pico-celery-worker[pydantic]."))
-    return wrong
 
 
 def refuse_unresolved(handler: Handler) -> None:

@@ -9,6 +9,7 @@ from pico_celery_core.options import TYPED
 from pico_celery_core.sensitive import is_sensitive
 from pico_celery_core.values.arguments import ArgumentCodecs, ArgumentError
 from pico_celery_core.values.returned import ReturnedValue, is_typed
+from pico_celery_core.values.untyped import Untyped, untyped_annotations
 from pico_celery_worker.container.handlers import Handler
 
 
@@ -53,6 +54,14 @@ class HandlerValues:
         except ArgumentError as error:
             raise self._misfit(error) from None
 
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Look whether a message's arguments fit.
+
+        Raises:
+            ArgumentError: If one does not.
+        """
+        self._arguments.load(tuple(args), kwargs)
+
     def sent(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
         """Return the arguments of a message to send as plain data. What fits no parameter stays as it is.
 
@@ -71,8 +80,7 @@ class HandlerValues:
 
     def _misfit(self, error: ArgumentError) -> HandlerArgumentsError:
         handler = self._handler
-        problem = f"the argument {error.argument!r}: {error.problem}"
-        return HandlerArgumentsError(handler.spec.name, str(handler), problem, str(handler.signature))
+        return HandlerArgumentsError(handler.spec.name, str(handler), str(error), str(handler.signature))
 
     def returned(self, value: Any) -> Any:
         """Return the handler's value as plain data.
@@ -100,3 +108,16 @@ def are_typed(handler: Handler, app: Any) -> bool:
     """
     options = handler.spec.options
     return not options.get("pydantic") and is_typed(app, options.get(TYPED))
+
+
+def untyped(handler: Handler, app: Any) -> tuple[Untyped, ...]:
+    """Return which annotations of a handler say a type that values do not get, though they are meant to.
+
+    Args:
+        handler: The handler.
+        app: The app that it is registered with.
+    """
+    if not are_typed(handler, app):
+        return ()
+    bound = bool(handler.spec.options.get("bind"))
+    return untyped_annotations(handler.function, "pico-celery-worker", bound=bound)

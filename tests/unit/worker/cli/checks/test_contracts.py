@@ -6,10 +6,10 @@ import pytest
 from pico_ioc import component
 from pydantic import BaseModel
 
-from pico_celery import CeleryClient, send_task, task
+from pico_celery import CeleryClient, celery, send_task, task
 from pico_celery_core.contract.file import read_contract, write_contract
 from pico_celery_worker.cli.checks import Finding, Severity
-from pico_celery_worker.cli.checks.contracts import check_promises
+from pico_celery_worker.cli.checks.contracts import check, check_promises
 from pico_celery_worker.cli.inspection import inspect_app
 from tests.unit.worker.applications import app_of
 
@@ -70,6 +70,23 @@ def found() -> dict[str, Finding]:
     contract = read_contract(write_contract([Elsewhere]))
     errors = [finding for finding in check_promises(inspection, contract) if finding.severity is Severity.ERROR]
     return {finding.where.rpartition(".")[2]: finding for finding in errors}
+
+
+@celery
+class Here(CeleryClient):
+    @send_task("parcels.late")
+    def late(self, parcel: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    @send_task("parcels.late", typed=False)
+    def raw(self, parcel: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_annotations_of_stubs_that_cannot_be_evaluated_are_told():
+    inspection = inspect_app(app_of(Here, Parcels))
+    assert inspection
+    (told,) = [finding for finding in check(inspection) if finding.code == "untyped"]
+    assert (told.where, told.severity) == (f"{__name__}.Here.late", Severity.WARNING)
+    assert "'Missing'" in told.problem
 
 
 def test_only_what_does_not_fit_is_told(found):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -18,6 +19,9 @@ from tests.unit.worker.applications import app_of
 
 @component(scope="prototype")
 class Tasks:
+    @task("pack")
+    async def pack(self, weights: list[int], until: timedelta, pin: Annotated[int, Sensitive] = 0) -> None: ...
+
     @task("confirm")
     async def confirm(self, order: int, password: Annotated[str, Sensitive] = "") -> None: ...
 
@@ -63,6 +67,19 @@ def size(app: Celery) -> int:
     with app.connection_for_read() as connection:
         queue = app.amqp.queues[app.conf.task_default_queue](connection.default_channel)
         return int(queue.queue_declare(passive=True).message_count)
+
+
+def test_arguments_that_are_not_of_the_declared_types(make_app: Make):
+    app = make_app()
+    app.send_task("pack", ([1], "PT5M"))
+    app.send_task("pack", ([1, "many"], "PT5M"))
+    app.send_task("pack", ([1], "PT5M"), {"pin": "the-secret"})
+    fails = "1 message that waits here would fail with this code (arguments)"
+    problem = "[1]: Input should be a valid integer, unable to parse string as an integer"
+    assert problems(app) == [
+        f"task 'pack' in queue Q: {fails}: the argument 'pin': does not fit (expected int).",
+        f"task 'pack' in queue Q: {fails}: the argument 'weights': {problem} (expected list[int]).",
+    ]
 
 
 def test_how_many_would_fail_by_task_and_reason(make_app: Make):

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator
 from pico_celery_core.contract.compatibility import Comparison
 from pico_celery_core.contract.file import ContractEntry
 from pico_celery_core.contract.signatures import message_signature
+from pico_celery_core.options import TYPED
+from pico_celery_core.values.returned import is_typed
 from pico_celery_core.values.schemas import misfit, schema_of
-from pico_celery_worker.cli.checks.finding import Finding, Severity
+from pico_celery_core.values.untyped import untyped_annotations
+from pico_celery_worker.cli.checks.finding import Finding, Severity, untyped_finding
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.container.handlers import Handler
 from pico_celery_worker.tasks.compatibility import compare_stub, compare_with
@@ -17,6 +20,9 @@ def check(inspection: Inspection) -> Iterator[Finding]:
     """Look at the container's stubs."""
     handlers = {handler.spec.name: handler for handler in inspection.handlers}
     for stub in inspection.stubs:
+        if is_typed(inspection.app, stub.spec.options.get(TYPED)):
+            for found in untyped_annotations(stub.function, "pico-celery-client"):
+                yield untyped_finding(str(stub), found)
         handler = handlers.get(stub.spec.name)
         if handler is not None:
             yield from _compare(str(stub), compare_stub(stub, handler), handler)

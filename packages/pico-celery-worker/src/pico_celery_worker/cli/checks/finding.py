@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from pico_celery_core.values.untyped import Untyped
+
 CODES: Final = frozenset(
     {
         "annotation",
@@ -70,3 +72,14 @@ class Finding:
     where: str
     problem: str
     hint: str
+
+
+def untyped_finding(where: str, untyped: Untyped) -> Finding:
+    """Return what is found of an annotation that says a type which values do not get.
+
+    Args:
+        where: The method.
+        untyped: What is wrong with it.
+    """
+    severity = Severity.ERROR if untyped.is_fatal else Severity.WARNING
+    return Finding("untyped", severity, where, untyped.problem, untyped.hint)

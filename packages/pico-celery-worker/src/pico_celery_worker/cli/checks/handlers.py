@@ -8,11 +8,11 @@ from celery import Celery
 
 from pico_celery_core.contract.signatures import method_signature
 from pico_celery_worker.cli.checks.blocking import blocking_calls
-from pico_celery_worker.cli.checks.finding import Finding, Severity
+from pico_celery_worker.cli.checks.finding import Finding, Severity, untyped_finding
 from pico_celery_worker.cli.inspection import Inspection
 from pico_celery_worker.container.handlers import Handler
-from pico_celery_worker.tasks.models import unresolved_annotation, untyped_annotations
-from pico_celery_worker.tasks.values import are_typed
+from pico_celery_worker.tasks.models import unresolved_annotation
+from pico_celery_worker.tasks.values import untyped
 
 _TAKES_A_TASK: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -58,8 +58,8 @@ def _unresolved(handler: Handler) -> Iterator[Finding]:
 
 
 def _untyped(handler: Handler, app: Celery) -> Iterator[Finding]:
-    for problem, hint in untyped_annotations(handler) if are_typed(handler, app) else ():
-        yield Finding("untyped", Severity.WARNING, str(handler), problem, hint)
+    for found in untyped(handler, app):
+        yield untyped_finding(str(handler), found)
 
 
 def _deprecated_options(handler: Handler) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from kombu.exceptions import ContentDisallowed
 
 from pico_celery_core.errors import MessageTooLargeError, NoDeadLettersError
 from pico_celery_core.message_size import check_size, limit_decompression, max_message_size
+from pico_celery_core.values.arguments import ArgumentError
 from pico_celery_worker.cli.checks.finding import Finding, Severity
 from pico_celery_worker.cli.inspection import Inspection, queues_of
 from pico_celery_worker.consumer.validation import check as check_shape
@@ -97,6 +98,8 @@ def _misfit(task: Any, args: Any, kwargs: Any) -> str | None:
     bound = [task] if task.handler.spec.options.get("bind") else []
     try:
         task.handler.signature.bind(*bound, *args, **kwargs)
-    except TypeError as error:
+        if task.values is not None:
+            task.values.check(args, kwargs)
+    except (TypeError, ArgumentError) as error:
         return str(error)
     return None
