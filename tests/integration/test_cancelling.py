@@ -78,5 +78,5 @@ def test_on_rabbitmq_it_is_certain_of_what_a_worker_has() -> None:
             assert place.of(running) == ["began", "cancelled", "cleaned up"]
             worker.stop()
         waiting = place.send("late", "key")
-        with pytest.raises(CancelTimeoutError, match="this broker does not tell"):
+        with pytest.raises(CancelTimeoutError):
             asyncio.run(result_of(place, waiting).cancel(timeout=2))

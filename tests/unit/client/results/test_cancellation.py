@@ -1,14 +1,17 @@
 """Cancelling tasks, with workers that answer as they are told."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from celery.result import AsyncResult
 
 from pico_celery_client import TaskResult, cancel_all
+from pico_celery_client.results import cancellation
 from pico_celery_core.errors import CancelTimeoutError
 from pico_celery_core.revocation import COMMAND, LIFETIME
 from tests import services
@@ -111,7 +114,7 @@ async def test_the_end_is_awaited_of_what_still_runs(workers, state, is_cancelle
 
 async def test_what_does_not_end_in_time_is_not_certain(workers):
     workers.add("one", {"it": "running"})
-    with pytest.raises(CancelTimeoutError, match="it is being cancelled, and has not ended yet"):
+    with pytest.raises(CancelTimeoutError):
         await workers.cancel(timeout=SHORT)
 
 
@@ -127,7 +130,7 @@ async def test_a_worker_that_does_not_answer_may_have_it(workers):
     workers.add("one", {})
     workers.add("silent")
     workers.replies.append({"error": "KeyError('pico_revoke')"})
-    with pytest.raises(CancelTimeoutError, match="only 1 of 2 workers have answered") as raised:
+    with pytest.raises(CancelTimeoutError) as raised:
         await workers.cancel(timeout=SHORT)
     assert (raised.value.task_id, raised.value.timeout) == ("it", SHORT)
     assert isinstance(raised.value, TimeoutError)
@@ -154,7 +157,7 @@ async def test_many_are_cancelled_at_once(workers):
 async def test_one_that_is_not_certain_among_many_raises(workers):
     workers.add("one", {"first": "revoked"})
     workers.add("silent")
-    with pytest.raises(CancelTimeoutError, match="task second"):
+    with pytest.raises(CancelTimeoutError):
         await cancel_all(workers.result("first"), workers.result("second"), timeout=SHORT)
 
 
@@ -181,6 +184,19 @@ async def test_what_an_application_calls_its_keys_holds_for_these(workers):
     assert workers.asked == [["it"]]
 
 
+def test_why_it_is_not_certain_is_said():
+    future: Any = None
+    order = cancellation._Order(AsyncResult("it", app=Celery(set_as_current=False)), 1, future)
+    assert order.problem == "the workers were not asked yet"
+    order.replies = cancellation._Replies(["it"], {"one", "silent"}, time.monotonic() + LONG)
+    order.replies.hear({"celery@host": {"worker": "one", "answers": {}}})
+    assert order.problem == "only 1 of 2 workers have answered"
+    order.replies.workers = None
+    assert "this broker does not tell which workers there are" in order.problem
+    order.is_running = True
+    assert order.problem == "it is being cancelled, and has not ended yet"
+
+
 def test_each_event_loop_may_cancel(workers):
     workers.add("one", {"it": "revoked"})
     assert [asyncio.run(workers.cancel()) for _ in range(2)] == [True, True]
@@ -194,5 +210,5 @@ async def test_where_workers_are_not_known_those_hold_that_answer(app, monkeypat
 
     monkeypatch.setattr(app.control, "broadcast", broadcast)
     assert await TaskResult[None]("it", app=app).cancel(LONG)
-    with pytest.raises(CancelTimeoutError, match="this broker does not tell which workers there are"):
+    with pytest.raises(CancelTimeoutError):
         await TaskResult[None]("other", app=app).cancel(SHORT)
