@@ -55,6 +55,7 @@ PUBLIC = {
         "TaskResult",
         "TaskSignature",
         "as_completed",
+        "cancel_all",
         "celery",
         "gather_results",
         "partial_signature",

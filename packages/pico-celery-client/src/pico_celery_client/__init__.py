@@ -4,7 +4,7 @@ from pico_celery_client.client import CeleryClient, celery, with_options
 from pico_celery_client.interceptor import CeleryClientInterceptor
 from pico_celery_client.many import send_all, send_all_sync
 from pico_celery_client.publishing.interception import OutgoingTask, SendInterceptor
-from pico_celery_client.results.result import TaskResult, as_completed, gather_results
+from pico_celery_client.results.result import TaskResult, as_completed, cancel_all, gather_results
 from pico_celery_client.signatures import TaskSignature, partial_signature, signature
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "TaskResult",
     "TaskSignature",
     "as_completed",
+    "cancel_all",
     "celery",
     "gather_results",
     "partial_signature",

@@ -5,6 +5,7 @@ from pico_celery_client import SendInterceptor as SendInterceptor
 from pico_celery_client import TaskResult as TaskResult
 from pico_celery_client import TaskSignature as TaskSignature
 from pico_celery_client import as_completed as as_completed
+from pico_celery_client import cancel_all as cancel_all
 from pico_celery_client import celery as celery
 from pico_celery_client import gather_results as gather_results
 from pico_celery_client import partial_signature as partial_signature

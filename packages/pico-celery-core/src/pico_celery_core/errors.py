@@ -13,6 +13,7 @@ from pico_celery_core.connections import connection_hint
 __all__ = [
     "ArgumentEncodingError",
     "CallError",
+    "CancelTimeoutError",
     "ClientNotConnectedError",
     "ClosedScopeError",
     "ContainerClosedError",
@@ -361,6 +362,18 @@ class ResultTimeoutError(PicoCeleryError, TimeoutError):
         "Task {task_id} had no result after {timeout:g} s. It may be queued, running, or unknown to any worker, or its "
         "worker may keep results elsewhere; it was not cancelled. Check that a worker runs, and that both have the "
         "same backend_url, or give it more time with wait(timeout=...) or pico_result_timeout."
+    )
+
+
+class CancelTimeoutError(PicoCeleryError, TimeoutError):
+    """It has not become known in time whether a task is cancelled."""
+
+    task_id: str
+    timeout: float
+    problem: str
+    template = (
+        "It is not certain after {timeout:g} s that task {task_id} does not run: {problem}. It may be cancelled yet, "
+        "run to its end, or have ended. Cancel it again with more time: cancel(timeout=...)."
     )
 
 

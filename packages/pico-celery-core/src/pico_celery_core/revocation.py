@@ -17,8 +17,8 @@ REVOKED_SUFFIX: Final = ":revoked"
 WORKERS_SUFFIX: Final = ":workers"
 """What follows in the name of the sorted set of workers, each with the time at which it counts as gone."""
 
-CHECK_REVOKED: Final = "pico_check_revoked"
-"""The setting by which a worker asks the result backend of each message whether its task was revoked."""
+LIFETIME: Final = 7 * 86400
+"""For how long Redis remembers that a task was revoked, in seconds."""
 
 
 class Answer(StrEnum):

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import pytest
 from celery import Celery
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
 from kombu.exceptions import EncodeError
@@ -288,6 +289,19 @@ async def test_waiting_for_a_delayed_result_has_an_end(recording_celery, orders)
     with pytest.raises(ResultTimeoutError) as error:
         await result.wait(timeout=0.01)
     assert (error.value.task_id, error.value.timeout) == (result.id, 0.01)
+
+
+async def test_a_task_can_be_cancelled_until_its_result_is_there(recording_celery, orders):
+    none = orders.confirm(8)
+    assert await none.cancel()
+    recording_celery.returns(orders.confirm, "at once")
+    recording_celery.returns(orders.confirm, "late", delay=600)
+    ended, late = orders.confirm(6), orders.confirm(7)
+    assert [await ended.cancel(), await late.cancel(), await late.cancel()] == [False, True, True]
+    assert await ended == "at once"
+    for cancelled in (late, none):
+        with pytest.raises(TaskRevokedError, match="cancelled"):
+            await cancelled
 
 
 async def test_several_results_can_be_gathered(recording_celery, orders):

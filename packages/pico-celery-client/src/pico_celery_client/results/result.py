@@ -11,6 +11,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from pico_celery_client.per_app import PerApp
+from pico_celery_client.results.cancellation import cancellations_of
 from pico_celery_client.results.listener import Meta, is_ready, listener_for, state_key
 from pico_celery_core.errors import ResultTimeoutError
 from pico_celery_core.progress import PROGRESS, Progress
@@ -113,6 +114,27 @@ class TaskResult(AsyncResult, Generic[_R]):  # type: ignore[misc]  # Celery has 
             async with aclosing(self._metas(timeout)) as metas:
                 async for _ in metas:
                     pass
+
+    async def cancel(self, timeout: float = 5) -> bool:
+        """Cancel the task, wherever it is: in the queue, waiting for its `eta`, or running.
+
+        Args:
+            timeout: How long to wait until that is certain, in seconds.
+
+        Returns:
+            True once it is certain that the task does not run, or not to its end; its state is REVOKED. False if it had
+            ended before.
+
+        Raises:
+            CancelTimeoutError: If neither has become certain in time. It is a TimeoutError.
+
+        Example:
+            >>> async def build(client, is_wanted: bool) -> None:
+            ...     result = await client.build_report()
+            ...     if not is_wanted and await result.cancel():
+            ...         print("It does not run.")
+        """
+        return await cancellations_of(cast("Celery", self.app)).cancel(self, timeout)
 
     @overload
     def progress(self, *, latest: bool = False) -> AsyncGenerator[Progress]: ...
@@ -305,6 +327,30 @@ async def _value_or_error(result: TaskResult[Any], timeout: float | None) -> Any
         return await result.wait(timeout)
     except Exception as error:  # noqa: BLE001  # the caller's
         return error
+
+
+async def cancel_all(*results: TaskResult[Any], timeout: float = 5) -> list[bool]:
+    """Cancel several tasks at once.
+
+    Args:
+        *results: The results of the tasks.
+        timeout: How long to wait altogether, in seconds.
+
+    Returns:
+        For each whether it is cancelled, as from `TaskResult.cancel`, in the order of the results.
+
+    Raises:
+        CancelTimeoutError: If that has not become certain in time of one of them. All are being cancelled all the same.
+
+    Example:
+        >>> async def give_up(results: list[TaskResult[str]]) -> int:
+        ...     return sum(await cancel_all(*results))
+    """
+    cancelled = await asyncio.gather(*(result.cancel(timeout) for result in results), return_exceptions=True)
+    for outcome in cancelled:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [bool(outcome) for outcome in cancelled]
 
 
 async def as_completed(

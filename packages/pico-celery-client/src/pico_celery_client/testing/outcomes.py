@@ -108,6 +108,13 @@ class Outcomes(MemoryBackend):
             raise NoOutcomeError(task, near_miss(task, self.prepared))
         return max(due - time.monotonic(), 0)
 
+    def revoke(self, task_id: str) -> None:
+        """Let a task be revoked, whatever was prepared."""
+        key = self.get_key_for_task(task_id)
+        self.delete(key)  # a SUCCESS would stay
+        self._due[key] = time.monotonic()
+        self.mark_as_revoked(task_id, "cancelled")
+
     def get(self, key: Any) -> Any:
         """Return what is kept under a key, unless its time has not come."""
         return super().get(key) if time.monotonic() >= self._due.get(key, 0) else None
@@ -146,6 +153,18 @@ class PreparedResult(TaskResult[_R]):
                 await asyncio.sleep(timeout)
                 raise ResultTimeoutError(str(self.id), timeout)
             await asyncio.sleep(remaining)
+
+    async def cancel(self, timeout: float = 5) -> bool:  # noqa: ARG002
+        """Cancel the task: the prepared outcome does not come, unless it is there already.
+
+        Returns:
+            Whether it was not there yet.
+        """
+        outcomes: Any = self.backend
+        state = self.state
+        if state not in states.READY_STATES:
+            outcomes.revoke(self.id)
+        return state == states.REVOKED or state not in states.READY_STATES
 
     async def progress(self, details: Any = None, *, latest: bool = False) -> AsyncGenerator[Progress[Any]]:  # noqa: ARG002
         """Wait for the end; a task that was only recorded makes no progress."""

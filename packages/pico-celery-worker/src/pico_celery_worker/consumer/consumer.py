@@ -29,6 +29,7 @@ from pico_celery_worker.consumer.loop import ReceiveLoop
 from pico_celery_worker.consumer.masking import UntakenMessages, shorten_pool_log
 from pico_celery_worker.consumer.remote_control import RemoteControl
 from pico_celery_worker.consumer.request import AsyncRequest
+from pico_celery_worker.consumer.revocation import register_command
 from pico_celery_worker.consumer.suspects import Suspects
 from pico_celery_worker.consumer.unacked import settles_at_once, unacked_messages
 from pico_celery_worker.consumer.validation import account_for, rejecting_malformed
@@ -92,6 +93,7 @@ class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         self.on_task_request = self._suspects.receive
         shorten_pool_log()
         keep_lines()
+        register_command()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         """Return what receives a message. Celery asks for it each time it has connected."""

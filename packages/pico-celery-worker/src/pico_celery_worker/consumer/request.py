@@ -6,6 +6,7 @@ from typing import Any
 from billiard.exceptions import Terminated
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
+from celery.worker import state
 from celery.worker.request import TERM_SIGNAME, Request
 
 from pico_celery_core.errors import HandlerArgumentsError
@@ -15,7 +16,7 @@ from pico_celery_worker.consumer.unacked import unacked_messages
 from pico_celery_worker.dead_letters.keeping import keep
 from pico_celery_worker.dead_letters.letter import Reason
 from pico_celery_worker.pools import in_cold_shutdown
-from pico_celery_worker.pools.job import raised
+from pico_celery_worker.pools.job import TerminatedLateError, raised
 from pico_celery_worker.tasks.masking import ARGS, KWARGS, is_masked
 
 # What ends an execution and not the task, or leaves no message to keep.
@@ -63,6 +64,9 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
             # Celery 5.7 has setters for neither.
             self._argsrepr, self._kwargsrepr = self.request_dict[ARGS], self.request_dict[KWARGS]
 
+    has_ended = False
+    """Whether the task has failed, or was rejected: of one that has succeeded Celery knows itself."""
+
     _cancelled_by: Any = None
 
     def cancel_when_accepted(self, pool: Any) -> None:
@@ -107,10 +111,14 @@ class AsyncRequest(Request):  # type: ignore[misc]  # Celery has no types
 
         Keep that of one that has failed for good as a dead letter, before it is acknowledged.
         """
-        if isinstance(raised(exc_info), Terminated) and in_cold_shutdown() and not self.acknowledged:
+        error = raised(exc_info)
+        self.has_ended = not isinstance(error, (Terminated, Retry))
+        if isinstance(error, TerminatedLateError):
+            state.successful_requests.add(self.id)  # so that nobody is told that it did not run to its end
+        if isinstance(error, Terminated) and in_cold_shutdown() and not self.acknowledged:
             self._already_cancelled = True
         else:
-            self._keep(raised(exc_info), str(exc_info.traceback))
+            self._keep(error, str(exc_info.traceback))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:

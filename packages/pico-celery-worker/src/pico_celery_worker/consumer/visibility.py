@@ -12,7 +12,7 @@ from pico_celery_worker.consumer.unacked import settles_at_once, unacked_message
 from pico_celery_worker.loop import runner_class
 from pico_celery_worker.loop.watchdog import UnpatchedThreading
 from pico_celery_worker.pools import pool_name
-from pico_celery_worker.transports.workers import unregister
+from pico_celery_worker.transports.workers import LIFETIME, unregister
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
         options = parent.connection.transport_options or {}
         interval = float(options.get("unacked_restore_interval", transport.Channel.unacked_restore_interval))
         # Twice may fail before the third is too late.
-        interval = min(interval, max(float(channel.visibility_timeout) / 3, 1.0))
+        interval = min(interval, max(float(channel.visibility_timeout) / 3, 1.0), LIFETIME / 3)
         renewal = None
         # A prefork worker runs no tasks where it renews, and forks, which a thread might not survive.
         if pool_name(type(parent.pool)) != "prefork":

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from celery.exceptions import SoftTimeLimitExceeded
 
 from pico_celery_worker.loop import child_tasks, current_task
-from pico_celery_worker.loop.cancellation import CancelScope, set_canceller
+from pico_celery_worker.loop.cancellation import CancelScope, has_returned, set_canceller
 from pico_celery_worker.loop.watchdog import LoopWatchdog, UnpatchedThreading, held_up_by
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ class Waiter(Generic[_T]):
     _returned: _T
     _raised: BaseException | None = None
 
+    has_returned = False
+    """Whether the coroutine has returned."""
+
     def wait(self) -> None:
         """Wait until `wake` is called, before or after."""
         raise NotImplementedError
@@ -41,6 +44,7 @@ class Waiter(Generic[_T]):
         """Await a coroutine, keep its outcome, and wake the caller."""
         try:
             self._returned = await coroutine
+            self.has_returned = True
         except BaseException as error:  # noqa: BLE001  # SystemExit too is the caller's, and would end the loop here
             self._raised = error
         self.wake()
@@ -138,6 +142,8 @@ class LoopRunner(ABC):
                 if cancel_scope is not None:
                     self._call(cancel_scope.cancel)
                     self._unblock(cancel_scope)
+        if waiter.has_returned:
+            has_returned.set(True)
         if interrupted is not None:
             raise interrupted
         return waiter.outcome()

@@ -25,6 +25,9 @@ set_canceller: Final[ContextVar[Callable[[Callable[[], None]], None] | None]] = 
     "set_canceller", default=None
 )
 
+# Set for the caller of a coroutine that has returned: who is killed from then on has run to its end all the same.
+has_returned: Final[ContextVar[bool]] = ContextVar("has_returned", default=False)
+
 # Part of kombu has types, and this has not.
 _shown: Any = safe_repr
 

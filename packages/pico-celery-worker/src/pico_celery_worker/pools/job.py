@@ -22,12 +22,16 @@ from billiard.exceptions import Terminated
 from celery.exceptions import Reject
 from greenlet import GreenletExit, getcurrent
 
-from pico_celery_worker.loop.cancellation import set_canceller
+from pico_celery_worker.loop.cancellation import has_returned, set_canceller
 from pico_celery_worker.pools import is_shutting_down
 
 logger = logging.getLogger(__name__)
 
 _numbers: Final = itertools.count(1)
+
+
+class TerminatedLateError(Terminated):  # type: ignore[misc]  # billiard has no types
+    """A task was terminated when its handler had returned."""
 
 
 class TaskJob:
@@ -81,7 +85,7 @@ class TaskJob:
                 raise GreenletExit  # noqa: TRY301  # before the task has begun
             return self._target(*args, **kwargs)
         except GreenletExit as killed:
-            return terminated(killed)
+            return terminated(killed, TerminatedLateError if has_returned.get() else Terminated)
         except Reject:
             return ExceptionInfo()
         except Exception:
@@ -192,13 +196,14 @@ class Jobs(dict[int, CancellableJob]):
             job.wait(max(deadline - time.monotonic(), 0))
 
 
-def terminated(error: BaseException) -> tuple[bool, Any, Any]:
+def terminated(error: BaseException, kind: Any = Terminated) -> tuple[bool, Any, Any]:
     """Return what a tracer would return of a task whose process was terminated.
 
     Args:
         error: How it ended.
+        kind: The class of the exception to report.
     """
-    return True, ExceptionInfo((Terminated, Terminated(repr(error)), error.__traceback__)), None
+    return True, ExceptionInfo((kind, kind(repr(error)), error.__traceback__)), None
 
 
 def raised(info: Any) -> BaseException:

@@ -9,8 +9,8 @@ from pico_celery_core.revocation import WORKERS_SUFFIX
 
 logger = logging.getLogger(__name__)
 
-# After how long a worker counts as gone that has not said that it lives, in seconds. It says so every ten.
-_LIFETIME: Final = 60
+LIFETIME: Final = 60
+"""After how long a worker counts as gone that has not said that it lives, in seconds. It says so every ten."""
 
 _token: Final = uuid.uuid4().hex
 
@@ -30,7 +30,7 @@ def register(channel: Any, client: Any) -> None:
     try:
         # By the clock of Redis, as clients read it: their own may differ.
         seconds, _ = client.time()
-        client.zadd(channel.unacked_key + WORKERS_SUFFIX, {worker_name(): seconds + _LIFETIME})
+        client.zadd(channel.unacked_key + WORKERS_SUFFIX, {worker_name(): seconds + LIFETIME})
     except channel.ResponseError as error:
         logger.debug("Redis does not let this worker be noted, so a client that cancels may miss it: %s", error)
 
