@@ -165,7 +165,7 @@ def test_a_worker_that_stops_keeps_its_messages(place: Station, pool: Pool) -> N
 @on(*KINDS)
 def test_a_task_that_kills_its_worker_does_not_starve_the_others(place: Station) -> None:
     killer = place.send("kill")
-    others = [place.send("late", "key", 1.0) for _ in range(40)]
+    others = [place.send("late", "key", 0.5) for _ in range(16)]
 
     def unfinished() -> list[str]:
         return [task for task in others if "finished" not in place.of(task)]

@@ -1,11 +1,13 @@
 """Nothing that a connection to RabbitMQ is asked for takes longer than it says, whatever becomes of the network."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import kombu
 import pytest
+from kombu.common import maybe_declare
 from kombu.transport import pyamqp
 
 from pico_celery_worker.transports import amqp as rabbitmq
@@ -116,6 +118,15 @@ def test_a_connection_that_has_not_answered_once_is_not_waited_for_again(only_he
     monkeypatch.setattr(rabbitmq, "_ANSWER_TIMEOUT", 60)
     only_heartbeats.release()
     assert not connection.connected
+
+
+def test_a_declaration_by_a_channel_that_is_lost_is_not_tried_for_ever(between, connection):
+    with with_reliable_transport(kombu.Connection(between[1])) as other:
+        lost = other.channel()
+        other.connection.transport.sock.shutdown(socket.SHUT_RDWR)
+        exchange = kombu.Exchange("pico-celery-tests-declared", auto_delete=True, durable=False)
+        with pytest.raises(kombu.exceptions.OperationalError):
+            maybe_declare(exchange.bind(connection.channel()), lost, retry=True)
 
 
 def test_what_is_done_about_messages_meanwhile_is_not_counted(connection, monkeypatch):

@@ -1,8 +1,12 @@
 """What kombu's own transports need on top, one file for each that needs it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from kombu.connection import Connection
+
+# How often what is sent is tried again where nobody says how often.
+_RETRIES: Final = 1
 
 
 class ReliableConnection(Connection):
@@ -21,6 +25,32 @@ class ReliableConnection(Connection):
 
             return with_timeouts(transport_class)
         return transport_class
+
+    def ensure(  # type: ignore[override]
+        self,
+        obj: Any,
+        fun: Callable[..., Any],
+        errback: Callable[..., Any] | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Callable[..., Any]:
+        """Return a function that connects again and tries again where the connection is lost, but not without end.
+
+        A worker's heartbeat is an event that Celery 5.7 tries to send for ever. Where the connection for events is lost
+        a second time while their exchange is declared, kombu 5.7 goes on to declare it by the channel that is gone, and
+        connects each time. Whoever wants to send another event waits for that, and so does a worker that connects again
+        or stops. An event that could not be sent is kept, and goes with a later one.
+
+        Args:
+            obj: What gets the new channel.
+            fun: What to call.
+            errback: Called with each error.
+            max_retries: How often to try again; None for once.
+            options: What else kombu takes.
+        """
+        limit = _RETRIES if max_retries is None else max_retries
+        kombus: Any = super()
+        return kombus.ensure(obj, fun, errback, limit, **options)  # type: ignore[no-any-return]
 
 
 def with_reliable_transport(connection: Any) -> ReliableConnection:
