@@ -1,6 +1,6 @@
 """How pytest-xdist spreads the tests over processes.
 
-Tests of real workers mostly wait, so there are two processes for each core. Each test that starts workers of its own is
+Tests of real workers mostly wait, so there are three processes for each core. Each test that starts workers of its own is
 given out by itself, tests that share a pool's worker or a RabbitMQ stay together, and so do the other tests of a file.
 """
 
@@ -46,8 +46,8 @@ class _Scheduler(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run two processes for each core."""
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+    """Run three processes for each core."""
+    return 3 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 3 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)

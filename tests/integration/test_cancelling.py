@@ -65,8 +65,12 @@ def test_of_a_task_that_begins_at_that_moment_it_is_known_as_well() -> None:
             place.until("finished", last, timeout=90)
             worker.stop()
         for result, is_cancelled in zip(results, cancelled, strict=True):
-            assert ("finished" in place.of(result.id)) is not is_cancelled, place.of(result.id)
-            assert place.state(result.id) == "REVOKED" or not is_cancelled
+            # A handler may be interrupted in the call that records its end, when that has arrived.
+            if is_cancelled:
+                assert place.state(result.id) == "REVOKED"
+                assert f"{result.id}] succeeded" not in worker.log
+            else:
+                assert "finished" in place.of(result.id)
 
 
 def test_on_rabbitmq_it_is_certain_of_what_a_worker_has() -> None:
