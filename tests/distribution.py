@@ -1,7 +1,8 @@
 """How pytest-xdist spreads the tests over processes.
 
-Tests of real workers mostly wait, so there are three processes for each core. Each test that starts workers of its own is
-given out by itself, tests that share a pool's worker or a RabbitMQ stay together, and so do the other tests of a file.
+Tests of real workers mostly wait, so there are three processes for each core. Each test that starts workers of its own
+is given out by itself, tests that share a pool's worker or a RabbitMQ stay together, and so do the other tests of a
+file.
 """
 
 import os
