@@ -1,6 +1,7 @@
 """saq, which keeps queue and results in one Redis database."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
@@ -33,8 +34,12 @@ async def send(name: str, *args: float) -> object:
 
 
 async def result_of(sent: object) -> object:
-    """Wait for a task."""
-    return await sent.refresh(60)  # type: ignore[attr-defined]  # a Job
+    """Wait for a task; of one that has ended just before, nothing wakes who waits."""
+    job: Any = sent
+    while not job.completed:
+        with suppress(TimeoutError):
+            await job.refresh(0.5)
+    return job.result
 
 
 async def start() -> None:
