@@ -11,7 +11,6 @@ import pytest
 import redis
 from celery import Celery, signals
 from celery._state import _task_stack
-from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from pico_celery_client import (
@@ -36,6 +35,7 @@ from pico_celery_core.errors import (
 from pico_celery_core.sensitive import Sensitive
 from tests.servers import own_redis
 from tests.services import rabbitmq_queue, rabbitmq_url
+from tests.unit.client.arrivals import arrived, numbers
 from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
@@ -57,22 +57,6 @@ class Client(CeleryClient):
 def connect(container, sending_app) -> Callable[[str], Client]:
     """Make a client whose broker is at a URL."""
     return lambda url: container(Client, overrides={Celery: sending_app(url)}).get(Client)
-
-
-def arrived(url: str, queue: str = "celery") -> list[Any]:
-    """Take the messages that were sent out of a queue."""
-    messages = []
-    with Connection(url) as connection, connection.SimpleQueue(queue) as simple:
-        while True:
-            try:
-                messages.append(simple.get_nowait())
-            except simple.Empty:
-                return messages
-            messages[-1].ack()
-
-
-def numbers(messages: list[Any]) -> list[Any]:
-    return [message.decode()[0][0] for message in messages]
 
 
 @contextmanager

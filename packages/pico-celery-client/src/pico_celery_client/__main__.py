@@ -4,14 +4,13 @@ import argparse
 import inspect
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from pico_celery_client.stub import untyped_stubs
 from pico_celery_core.contract.file import write_contract
 from pico_celery_core.metadata import stubs
-from pico_celery_core.options import TYPED
-from pico_celery_core.values.untyped import Untyped, untyped_annotations
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not clients:
         parser.error(f"no class with @send_task methods in {', '.join(options.modules)}")
     text = write_contract(dict.fromkeys(clients))
-    for where, untyped in _untyped(dict.fromkeys(clients)):
-        sys.stderr.write(f"{where}: {untyped}\n")
+    for client in dict.fromkeys(clients):
+        for where, untyped in untyped_stubs(client, typed=True):
+            sys.stderr.write(f"{where}: {untyped}\n")
     if options.output is None:
         sys.stdout.write(text)
     else:
@@ -64,14 +64,6 @@ def _clients(module: str) -> list[type]:
         where = f"{frame.filename}, line {frame.lineno}"
         raise _ModuleError(module, f"it raises {type(error).__name__} in {where}: {error}") from error
     return [cls for cls in members if inspect.isclass(cls) and any(stubs(cls))]
-
-
-def _untyped(clients: Iterable[type]) -> Iterator[tuple[str, Untyped]]:
-    for cls in clients:
-        for name, spec in stubs(cls):
-            if spec.options.get(TYPED) is not False:
-                for untyped in untyped_annotations(getattr(cls, name), "pico-celery-client"):
-                    yield f"{cls.__module__}.{cls.__qualname__}.{name}", untyped
 
 
 if __name__ == "__main__":

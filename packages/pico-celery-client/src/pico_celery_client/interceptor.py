@@ -12,23 +12,22 @@ from kombu.exceptions import ChannelError, ConnectionError, EncodeError, Operati
 from kombu.serialization import dumps
 from pico_ioc import MethodCtx, MethodInterceptor, component
 
-from pico_celery_client.publishing.interception import SendInterceptor, around_sending, by_priority
+from pico_celery_client.publishing.interception import SendInterceptor, around_sending
 from pico_celery_client.publishing.patterns import Call, CallMessage
 from pico_celery_client.publishing.publisher import broker_of, publish
 from pico_celery_client.publishing.sending import send_here
 from pico_celery_client.publishing.tracing import span_of_sending
 from pico_celery_client.results.result import TaskResult
-from pico_celery_client.stub import Stub, stub_of
+from pico_celery_client.stub import Stub, stub_of, untyped_stubs
 from pico_celery_core.backends import BACKEND_HEADER, result_backend_address
 from pico_celery_core.connections import connection_hint
 from pico_celery_core.errors import ArgumentEncodingError, MissingStampError
 from pico_celery_core.failures.backend import store_failures_in_full
-from pico_celery_core.metadata import stubs
 from pico_celery_core.options import PUBLISH_TIMEOUT, TYPED, merged_send_options, missing_stamp
+from pico_celery_core.priority import by_priority
 from pico_celery_core.publishing_time import note_publishing_times
 from pico_celery_core.timeouts import Timeouts
 from pico_celery_core.values.returned import is_typed
-from pico_celery_core.values.untyped import untyped_annotations
 
 # Under this name a client holds the options that win over those of its stubs.
 SEND_OPTIONS: Final = "_pico_celery_send_options"
@@ -130,10 +129,8 @@ class CeleryClientInterceptor(MethodInterceptor):
         if cls in self._looked_at or not self._app.configured:
             return
         self._looked_at.add(cls)
-        for name, spec in stubs(cls):
-            if self._typed if spec.options.get(TYPED) is None else spec.options[TYPED]:
-                for untyped in untyped_annotations(getattr(cls, name), "pico-celery-client"):
-                    logger.warning("%s.%s.%s: %s", cls.__module__, cls.__qualname__, name, untyped)
+        for where, untyped in untyped_stubs(cls, typed=self._typed):
+            logger.warning("%s: %s", where, untyped)
 
     def is_typed(self, client: Any, stub: Stub) -> bool:
         """Tell whether the annotations of a stub say what its arguments and its task's value are.

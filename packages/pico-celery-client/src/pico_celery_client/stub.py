@@ -2,19 +2,20 @@
 
 import functools
 import inspect
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celery.utils.saferepr import saferepr
 
-from pico_celery_core.contract.signatures import bind, message_signature
+from pico_celery_core.contract.signatures import bare, bind, message_signature
 from pico_celery_core.errors import CallError, LossyModelError
-from pico_celery_core.metadata import SendSpec, send_spec
+from pico_celery_core.metadata import SendSpec, send_spec, stubs
+from pico_celery_core.options import TYPED
 from pico_celery_core.sensitive import MASK, is_sensitive
 from pico_celery_core.values.arguments import ArgumentCodecs, ArgumentError
 from pico_celery_core.values.returned import ReturnedValue
+from pico_celery_core.values.untyped import Untyped, untyped_annotations
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -176,9 +177,9 @@ class Stub:
         parameters = []
         for parameter in self.signature.parameters.values():
             if parameter.name in self.sensitive and parameter.default is not parameter.empty:
-                parameters.append(parameter.replace(annotation=_bare(parameter.annotation), default=MASK))
+                parameters.append(parameter.replace(annotation=bare(parameter.annotation), default=MASK))
             else:
-                parameters.append(parameter.replace(annotation=_bare(parameter.annotation)))
+                parameters.append(parameter.replace(annotation=bare(parameter.annotation)))
         return self.signature.replace(parameters=parameters)
 
 
@@ -196,11 +197,20 @@ def stub_of(method: Callable[..., Any]) -> Stub | None:
     return Stub(method.__qualname__, spec, signature, frozenset(sensitive), is_async, codecs, returned)
 
 
+def untyped_stubs(cls: type, *, typed: bool) -> Iterator[tuple[str, Untyped]]:
+    """Yield the annotations of a class's stubs that say a type which values do not get, each with the stub's name.
+
+    Args:
+        cls: The class.
+        typed: Whether values get the types that annotations say, where a stub does not say that itself.
+    """
+    for name, spec in stubs(cls):
+        option = spec.options.get(TYPED)
+        if typed if option is None else option:
+            for untyped in untyped_annotations(getattr(cls, name), "pico-celery-client"):
+                yield f"{cls.__module__}.{cls.__qualname__}.{name}", untyped
+
+
 def _is_model(value: Any) -> bool:
     kind = type(value)
     return hasattr(kind, "model_dump") and not hasattr(kind, "__json__")
-
-
-def _bare(annotation: Any) -> Any:
-    is_annotated = typing.get_origin(annotation) is typing.Annotated
-    return typing.get_args(annotation)[0] if is_annotated else annotation

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery, signals
-from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from pico_celery_client import CeleryClient, celery, with_options
@@ -18,6 +17,8 @@ from pico_celery_client.publishing.redis import RedisBatch
 from pico_celery_core import send_task
 from pico_celery_core.errors import ArgumentEncodingError, PublishTimeoutError
 from tests.servers import own_redis
+from tests.unit.client import arrivals
+from tests.unit.client.arrivals import numbers
 from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*setex.*:DeprecationWarning")
@@ -37,15 +38,7 @@ def connect(container, sending_app) -> Callable[[str], Client]:
 
 def arrived(url: str, queue: str = "celery") -> list[Any]:
     """Take the numbers that were sent out of a queue."""
-    numbers = []
-    with Connection(url) as connection, connection.SimpleQueue(queue) as simple:
-        while True:
-            try:
-                message = simple.get_nowait()
-            except simple.Empty:
-                return numbers
-            numbers.append(message.decode()[0][0])
-            message.ack()
+    return numbers(arrivals.arrived(url, queue))
 
 
 @contextmanager

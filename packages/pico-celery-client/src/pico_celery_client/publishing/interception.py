@@ -54,11 +54,6 @@ class SendInterceptor(Protocol):
         ...
 
 
-def by_priority(interceptors: Iterable[Any]) -> tuple[Any, ...]:
-    """Return interceptors in their order, the outermost first."""
-    return tuple(sorted(interceptors, key=lambda interceptor: getattr(interceptor, "priority", 0)))
-
-
 @contextmanager
 def around_sending(
     interceptors: Iterable[SendInterceptor],

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from celery import Celery, signals
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from pico_celery_client.publishing.batches import FAILURES, MOST_MESSAGES, send_together
 from pico_celery_client.publishing.patterns import CallMessage, Pattern, may_have_patterns
 from pico_celery_client.publishing.producers import can_batch, producer_of
 from pico_celery_client.publishing.publisher import broker_of, threads_of
+from pico_celery_client.publishing.sending import is_heard
 from pico_celery_core.errors import PublishTimeoutError
 
 # How many of those are sent one by one while their sender waits for all of them: a deadline holds for each hundred, or
@@ -61,9 +62,7 @@ def _batches(messages: Sequence[CallMessage]) -> Iterator[list[CallMessage]]:
 
 
 def _is_for_batches(app: Celery) -> bool:
-    # Those who listen for what is published are to hear of each message when it is.
-    is_heard = signals.after_task_publish.receivers or signals.task_sent.receivers
-    return not is_heard and can_batch(app)
+    return not is_heard() and can_batch(app)
 
 
 def _send(messages: Sequence[CallMessage]) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from celery import Celery, signals
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from pico_celery_client.per_app import PerApp
 from pico_celery_client.publishing.batches import AppBatches
 from pico_celery_client.publishing.message import AwaitedMessage, Explain
 from pico_celery_client.publishing.producers import can_batch
-from pico_celery_client.publishing.sending import Send
+from pico_celery_client.publishing.sending import Send, is_heard
 from pico_celery_client.publishing.thread_pool import DaemonThreads
 from pico_celery_core.errors import PublishTimeoutError
 
@@ -30,9 +30,7 @@ class _Publisher:
 
     def send(self, message: AwaitedMessage) -> None:
         """Send a message in a thread: with others if it can be, else by itself."""
-        # Those who listen for what is published are to hear of each message when it is.
-        is_heard = signals.after_task_publish.receivers or signals.task_sent.receivers
-        if self._batches is None or is_heard or not message.is_for_a_batch:
+        if self._batches is None or is_heard() or not message.is_for_a_batch:
             self.threads.submit(_send_alone, message, asyncio.get_running_loop())
         else:
             self._batches.here().add(message)

@@ -4,7 +4,7 @@ import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from celery import Celery
+from celery import Celery, signals
 
 from pico_celery_client.publishing.producers import producer_of
 
@@ -12,6 +12,11 @@ Send = Callable[[Mapping[str, Any]], Any]
 """Sends one message with the given options of `send_task`, and returns its result."""
 
 _is_a_stub_sending: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar("is_a_stub_sending", default=False)
+
+
+def is_heard() -> bool:
+    """Tell whether somebody listens for what is published, and is to hear of each message when it is."""
+    return bool(signals.after_task_publish.receivers or signals.task_sent.receivers)
 
 
 def send_here(app: Celery, send: Send, options: Mapping[str, Any]) -> Any:

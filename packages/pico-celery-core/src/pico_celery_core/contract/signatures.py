@@ -22,6 +22,17 @@ def method_signature(function: Callable[..., Any]) -> inspect.Signature:
     return _without_first(inspect.signature(function), 1)
 
 
+def bare(annotation: Any) -> Any:
+    """Return an annotation without what `Annotated` says beside it.
+
+    Example:
+        >>> from pico_celery_core import Sensitive
+        >>> bare(typing.Annotated[str, Sensitive])
+        <class 'str'>
+    """
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+
+
 def message_signature(function: Callable[..., Any], *, bound: bool = False) -> inspect.Signature:
     """Return what a message's arguments have to fit: the signature without `self`, its annotations evaluated.
 

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from pico_celery_core.contract.signatures import bare
 from pico_celery_core.sensitive import is_sensitive
 from pico_celery_core.values.codec import MisfitError, codec_of
 
@@ -67,7 +68,7 @@ def described(signature: inspect.Signature) -> Iterator[tuple[str, str]]:
     """
     for parameter in signature.parameters.values():
         name = parameter.name.replace("_", "-")
-        is_flag = _bare(parameter.annotation) is bool
+        is_flag = bare(parameter.annotation) is bool
         shown = parameter.name.upper()
         typed = f"--{name} / --no-{name}" if is_flag else f"--{name} {shown}"
         if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -77,7 +78,7 @@ def described(signature: inspect.Signature) -> Iterator[tuple[str, str]]:
         elif parameter.kind is parameter.VAR_KEYWORD:
             typed = f"[--NAME {shown}]..."
         annotation = parameter.annotation
-        kind = "" if annotation is parameter.empty else inspect.formatannotation(_bare(annotation))
+        kind = "" if annotation is parameter.empty else inspect.formatannotation(bare(annotation))
         default = "required"
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             default = ""
@@ -105,7 +106,7 @@ def _split(
         value: str | bool = text
         if is_off:
             value = False
-        elif not has_value and _bare(parameter.annotation) is bool:
+        elif not has_value and bare(parameter.annotation) is bool:
             value = True
         elif not has_value:
             if not left:
@@ -124,7 +125,7 @@ def _named(signature: inspect.Signature, option: str) -> tuple[str, inspect.Para
     if name in known:
         return name, known[name], False
     off = known.get(name.removeprefix("no_"))
-    if off is not None and name.startswith("no_") and _bare(off.annotation) is bool:
+    if off is not None and name.startswith("no_") and bare(off.annotation) is bool:
         return off.name, off, True
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -135,7 +136,7 @@ def _named(signature: inspect.Signature, option: str) -> tuple[str, inspect.Para
 
 def _value(parameter: inspect.Parameter, word: str) -> Any:
     """Return a word as a value of a parameter's type: as text, or as the JSON that it is."""
-    annotation = _bare(parameter.annotation)
+    annotation = bare(parameter.annotation)
     candidates: list[Any] = [] if annotation is str else list(_json(word))
     if str in _members(annotation):
         candidates = [value for value in candidates if value is None]
@@ -163,10 +164,6 @@ def _scalar(annotation: Any, value: Any) -> Any:
     if annotation in _SCALARS and not (type(value) is annotation or (annotation is float and type(value) is int)):
         raise ValueError(f"it is no {annotation.__name__}")
     return value
-
-
-def _bare(annotation: Any) -> Any:
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pico_ioc import component
 
+from pico_celery_core.priority import by_priority
 from pico_celery_worker.execution.context import TaskContext
 
 CallNext = Callable[[], Awaitable[Any]]
@@ -55,8 +56,7 @@ class TaskInterceptors:
 
     def __init__(self, context: TaskContext, interceptors: Sequence[TaskInterceptor]) -> None:
         self._context = context
-        ordered = sorted(interceptors, key=lambda interceptor: getattr(interceptor, "priority", 0))
-        self._from_inside_out = ordered[::-1]
+        self._from_inside_out = by_priority(interceptors)[::-1]
 
     async def call(self, handler: CallNext) -> Any:
         """Run a handler within all of them.

@@ -10,7 +10,10 @@ from pico_celery_core.revocation import WORKERS_SUFFIX
 logger = logging.getLogger(__name__)
 
 LIFETIME: Final = 60
-"""After how long a worker counts as gone that has not said that it lives, in seconds. It says so every ten."""
+"""After how long a worker counts as gone that has not said that it lives, in seconds.
+
+It says so three times within that.
+"""
 
 _token: Final = uuid.uuid4().hex
 
